@@ -1,0 +1,50 @@
+# Everything here works in a fresh clone on Debian 12 with python3, its venv module, git and make:
+# `scripts/setup` makes .venv first, or says what to install.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+BIN := .venv/bin
+# Extra arguments for the command: make dev ARGS='--mode db', make test ARGS='-k relay'.
+ARGS ?=
+
+.PHONY: help
+help: ## what there is to make
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: setup
+setup: ## make .venv and install the locked requirements (the others do this first)
+	@scripts/setup
+
+.PHONY: demo
+demo: setup ## post examples/stocks.csv, watch its jobs, get report.html; then stop everything
+	@exec $(BIN)/outboxkit demo $(ARGS)
+
+.PHONY: dev
+dev: setup ## run Postgres, web, relay and worker round the sample application until Ctrl-C
+	@exec $(BIN)/outboxkit dev --app outboxkit_reports --branch reports $(ARGS)
+
+.PHONY: test
+test: lint ## lint, then every test
+	$(BIN)/python -m pytest -n 2 $(ARGS)
+
+.PHONY: lint
+lint: setup ## ruff, mypy --strict, import-linter
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+.PHONY: bench
+bench: setup ## measure enqueue, relay and worker against their floors; N=jobs ROUNDS=3 ONLY=scene
+	@exec $(BIN)/python -m benchmarks $(if $(N),--jobs $(N)) $(if $(ROUNDS),--rounds $(ROUNDS)) \
+	  $(if $(ONLY),--only $(ONLY)) $(ARGS)
+
+.PHONY: docs
+docs: setup ## write openapi/web.yaml and docs/environment-variables.md anew from the code
+	$(BIN)/python scripts/generate-docs
+
+.PHONY: lock
+lock: ## write requirements.txt anew from pyproject.toml (needs uv)
+	@command -v uv >/dev/null || { echo 'make lock needs uv on PATH' >&2; exit 1; }
+	uv pip compile pyproject.toml --all-extras --group test --universal --generate-hashes \
+	  --python-version 3.11 -o requirements.txt $(ARGS)
