@@ -1,0 +1,2 @@
+-- An orderly goodbye.
+delete from outboxkit.processes where id = %(id)s

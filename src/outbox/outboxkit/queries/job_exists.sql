@@ -1,0 +1,1 @@
+select exists (select from outboxkit.jobs where id = %(id)s)
