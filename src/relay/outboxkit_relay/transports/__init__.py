@@ -1,0 +1,33 @@
+"""How a trigger reaches a worker.
+
+A transport is a small class behind one method. What it must hold to: it never raises (bar cancellation), it ends within its
+deadline, and nothing it says in a reason holds a secret.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import msgspec
+
+from outboxkit_contracts.actions import Verdict
+from outboxkit_relay.triggers import Trigger
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """What came of one delivery: what to do about it, and the HTTP status, if there was an answer."""
+
+    verdict: Verdict
+    status: int | None = None
+
+
+class Transport(Protocol):
+    """Delivers triggers to one endpoint; used from one event loop."""
+
+    async def deliver(self, trigger: Trigger) -> Outcome:
+        """Hand over one trigger. May be cancelled, and then it may or may not have arrived."""
+        ...
+
+    async def close(self) -> None:
+        """Close connections; nothing is delivered afterwards."""
+        ...

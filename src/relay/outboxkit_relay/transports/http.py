@@ -1,0 +1,112 @@
+"""Posts triggers to a worker over HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from typing import Final
+
+import aiohttp
+from yarl import URL
+
+from outboxkit.settings import Secret
+from outboxkit.traces import parse as parse_traceparent
+from outboxkit_contracts import headers
+from outboxkit_contracts.actions import classify, no_answer
+from outboxkit_contracts.messages import encode_trigger
+from outboxkit_relay.transports import Outcome
+from outboxkit_relay.triggers import Trigger
+
+# An answer of the protocol has a few hundred bytes; of anything longer only this much is read.
+LONGEST_ANSWER: Final = 64 * 1024
+
+# Below the five seconds after which uvicorn and others close an idle connection: a request that crosses such a close gets no
+# answer, and looks like a fault of the endpoint.
+IDLE_SECONDS: Final = 3.0
+
+
+class HttpTransport:
+    """One endpoint, with connections of its own that are kept alive. Made inside a running event loop.
+
+    Redirects are not followed (the secret would go along), nothing is decompressed, no proxy of the environment is used.
+    """
+
+    def __init__(self, url: str, *, secret: Secret | None, wait: int, deadline: float, connections: int) -> None:
+        """`wait` > 0 asks the worker to answer when the job is done, or after so many seconds. `deadline` in seconds."""
+        self._url = URL(url)
+        self._deadline = deadline
+        fixed = {
+            headers.CONTENT_TYPE: "application/json",
+            "accept-encoding": "identity",
+            "user-agent": "outboxkit-relay",
+        }
+        if secret is not None:
+            fixed[headers.WORKER_TRIGGER] = secret.reveal()
+        if wait > 0:
+            fixed[headers.PREFER] = f"wait={wait}"
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=connections, keepalive_timeout=IDLE_SECONDS),
+            headers=fixed,
+            timeout=aiohttp.ClientTimeout(total=deadline),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+            trust_env=False,
+        )
+
+    async def deliver(self, trigger: Trigger) -> Outcome:
+        """Post the trigger and judge the answer; whatever goes wrong below HTTP is a fault of the endpoint."""
+        traceparent = parse_traceparent(trigger.traceparent)
+        try:
+            async with self._session.post(
+                self._url,
+                data=encode_trigger(trigger.job_id, trigger.kind),
+                headers={headers.TRACEPARENT: traceparent} if traceparent else None,
+                allow_redirects=False,
+            ) as response:
+                body = await _read(response)
+                verdict = classify(
+                    response.status,
+                    response.headers.get(headers.CONTENT_TYPE),
+                    body,
+                    response.headers.get(headers.RETRY_AFTER),
+                    job_id=trigger.job_id,
+                )
+                return Outcome(verdict, response.status)
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            return Outcome(no_answer(self._describe(error)))
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._session.close()
+
+    def _describe(self, error: Exception) -> str:
+        """Why there was no answer. Never the error's own text where that may quote what the other side sent."""
+        match error:
+            case asyncio.TimeoutError():
+                return f"no answer within {self._deadline:g} s"
+            case aiohttp.ClientConnectorCertificateError() | ssl.SSLCertVerificationError():
+                return f"the TLS certificate of {self._url.host} was not accepted"
+            case aiohttp.ClientConnectorSSLError() | ssl.SSLError():
+                return f"no TLS connection to {self._url.host}:{self._url.port}"
+            case aiohttp.ClientConnectorDNSError():
+                return f"the name {self._url.host} could not be resolved"
+            case aiohttp.ClientConnectorError():
+                return f"no connection to {self._url.host}:{self._url.port}: {error.strerror or 'refused'}"
+            case aiohttp.ClientPayloadError() | aiohttp.ClientConnectionError() | ConnectionError():
+                return "the connection was closed before the answer was whole"
+            case aiohttp.ClientResponseError():
+                return "what came is not HTTP"
+            case _:
+                return f"no answer: {type(error).__name__}"
+
+
+async def _read(response: aiohttp.ClientResponse) -> bytes:
+    """The body, cut off beyond the longest answer; the rest is not waited for, and the connection is closed then."""
+    content = response.content
+    body = await content.readany()
+    while not content.at_eof():
+        if len(body) > LONGEST_ANSWER:
+            response.close()
+            break
+        body += await content.readany()
+    return body[:LONGEST_ANSWER]
