@@ -1,0 +1,72 @@
+"""The worker's composition root."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from litestar import Litestar, asgi
+from litestar.types import Receive, Scope, Send
+
+from outboxkit.application import Application
+from outboxkit.http import exception_handlers
+from outboxkit_contracts.messages import MAX_TRIGGER_BYTES
+from outboxkit_worker import replies
+from outboxkit_worker.draining import Draining
+from outboxkit_worker.readiness import HealthRoutes
+from outboxkit_worker.service import Service
+from outboxkit_worker.settings import WorkerSettings
+from outboxkit_worker.trigger import TriggerEndpoint
+
+log = logging.getLogger(__name__)
+
+
+def create_app(*, settings: WorkerSettings, application: Application) -> Litestar:
+    """The worker as an ASGI application; nothing runs and nothing connects before its lifespan starts.
+
+    It starts also when the database is away, or when DATABASE_URL is not set: it says so in its log and in /health/ready,
+    and answers well-formed triggers with 503.
+    """
+    draining = Draining(grace=settings.grace)
+    endpoint = TriggerEndpoint(secrets=settings.secrets, wait_max=settings.wait_max, draining=draining)
+    health = HealthRoutes(settings=settings, draining=draining)
+
+    @asynccontextmanager
+    async def lifespan(_: Litestar) -> AsyncIterator[None]:
+        _announce(settings, application)
+        with draining.on_signals():
+            if settings.database_url is None:
+                yield
+                draining.begin()
+                return
+            service = Service(
+                settings.database_url.reveal(), settings=settings, application=application, draining=draining
+            )
+            async with service.running():
+                endpoint.service = health.service = service
+                yield
+
+    @asgi(replies.PATH, copy_scope=False)
+    async def process_job(scope: Scope, receive: Receive, send: Send) -> None:
+        await endpoint(scope, receive, send)
+
+    return Litestar(
+        route_handlers=[process_job, *health.routes()],
+        lifespan=[lifespan],
+        exception_handlers=exception_handlers(),
+        request_max_body_size=MAX_TRIGGER_BYTES,
+        openapi_config=None,
+        logging_config=None,
+    )
+
+
+def _announce(settings: WorkerSettings, application: Application) -> None:
+    if settings.database_url is None:
+        log.warning("DATABASE_URL is not set: this worker takes no jobs")
+    if not settings.secrets:
+        log.warning("WORKER_TRIGGER_SECRET is not set: POST /process-job is open to everybody who can reach it")
+    kinds = application.handlers.kinds()
+    if not kinds:
+        log.warning("there are no handlers: this worker runs no jobs; name the module that has them in OUTBOXKIT_APP")
+    log.info("worker for %s: %s", application.name, ", ".join(kinds) or "no kinds")

@@ -1,0 +1,102 @@
+"""The worker's health routes."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+import psycopg
+from litestar import Response, get
+
+from outboxkit import queries
+from outboxkit.migrations import REVISION
+from outboxkit_contracts.messages import Health, Readiness
+from outboxkit_worker.draining import Draining
+from outboxkit_worker.settings import WorkerSettings
+
+if TYPE_CHECKING:
+    from litestar.handlers import HTTPRouteHandler
+
+    from outboxkit_worker.connections import Connection
+    from outboxkit_worker.service import Service
+
+SERVICE: Final = "worker"
+
+_Migrations = Literal["current", "behind", "unknown"]
+
+
+class HealthRoutes:
+    """`/` and `/health` (alive), `/health/ready` (can take work). Set `service` once there is a database."""
+
+    def __init__(self, *, settings: WorkerSettings, draining: Draining) -> None:
+        self.service: Service | None = None
+        self._settings = settings
+        self._draining = draining
+        self._started = monotonic()
+
+    def routes(self) -> list[HTTPRouteHandler]:
+        """The Litestar route handlers."""
+
+        @get(["/", "/health"], sync_to_thread=False)
+        def health() -> Response[bytes]:
+            return _json(self.health().encode(), 200)
+
+        @get("/health/ready")
+        async def ready() -> Response[bytes]:
+            readiness = await self.readiness()
+            return _json(readiness.encode(), 200 if readiness.status == "ready" else 503)
+
+        return [health, ready]
+
+    def health(self) -> Health:
+        """Alive; says nothing about the database."""
+        return Health("ok", SERVICE, round(monotonic() - self._started, 3), datetime.now(UTC))
+
+    async def readiness(self) -> Readiness:
+        """Whether the worker can take work, and in words why not."""
+        problems: list[str] = []
+        revision, up = await self._revision(problems)
+        migrations: _Migrations = "unknown"
+        if up:
+            migrations = "current" if revision is not None and revision >= REVISION else "behind"
+        if migrations == "behind":
+            problems.append(f"The database is at revision {revision}, not {REVISION}: run `outboxkit migrate`.")
+        if self._draining.begun:
+            problems.append("The worker is shutting down.")
+        mode = self._settings.mode if self.service is None else self.service.mode.known
+        return Readiness(
+            status="not-ready" if problems else "ready",
+            service=SERVICE,
+            database="up" if up else "down",
+            migrations=migrations,
+            mode=mode.value,
+            mode_configured=self.service is None or self.service.mode.configured,
+            authentication="secret" if self._settings.secrets else "none",
+            problems=problems,
+        )
+
+    async def _revision(self, problems: list[str]) -> tuple[str | None, bool]:
+        """The newest revision applied, and whether the database answers."""
+        if self.service is None:
+            problems.append("This worker has no database: set DATABASE_URL.")
+            return None, False
+        try:
+            revision = await self.service.connections.run(_read_revision)
+            await self.service.mode.read()
+        except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):
+            return None, True
+        except psycopg.Error as error:
+            # Its first line names host and port, never a password.
+            problems.append(f"The database cannot be reached: {str(error).partition(chr(10))[0]}")
+            return None, False
+        return revision, True
+
+
+async def _read_revision(connection: Connection) -> str | None:
+    row: Any = await (await connection.execute(queries.load("readiness"))).fetchone()
+    return None if row is None else row[0]
+
+
+def _json(body: bytes, status: int) -> Response[bytes]:
+    return Response(body, status_code=status, media_type="application/json")
