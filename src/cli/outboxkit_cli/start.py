@@ -1,0 +1,117 @@
+"""The roles as processes: each is composed here, from the environment, and run until it is told to stop."""
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from outboxkit import logs
+from outboxkit.application import Application, load
+from outboxkit_cli.extras import needs_extra
+from outboxkit_cli.failures import CommandFailed
+from outboxkit_cli.settings import ProcessSettings, ServingSettings, read_both
+
+if TYPE_CHECKING:
+    from outboxkit_relay.relay import Relay
+
+logger = logging.getLogger("outboxkit.start")
+
+
+def run_web(*, app: str | None, descriptor: int | None) -> None:
+    """Run the web role until SIGTERM or SIGINT."""
+    # Imported here, like every role: each needs an extra of its own.
+    with needs_extra("web"):
+        from outboxkit_web.app import create_app
+        from outboxkit_web.settings import WebSettings
+    run_http(create_app, WebSettings, app=app, descriptor=descriptor)
+
+
+def run_worker(*, app: str | None, descriptor: int | None) -> None:
+    """Run the worker role until SIGTERM or SIGINT."""
+    with needs_extra("worker"):
+        from outboxkit_worker.app import create_app
+        from outboxkit_worker.settings import WorkerSettings
+    run_http(create_app, WorkerSettings, app=app, descriptor=descriptor)
+
+
+def run_http(create_app: Any, role: type[Any], *, app: str | None, descriptor: int | None) -> None:
+    """Run a role that listens: read all settings, load the application, and only then bind the port."""
+    with needs_extra("web"):
+        from outboxkit_cli.serve import open_listener, serve
+    process, settings = read_both(ServingSettings, role, os.environ)
+    application = prepare(process, app=app)
+    listener = open_listener(host=process.host, port=process.port, descriptor=descriptor)
+    litestar = create_app(settings=settings, application=application)
+    serve(litestar, listener=listener, grace=process.grace)
+
+
+def run_relay(*, once: bool, max_seconds: float | None) -> None:
+    """Run the relay until SIGTERM or SIGINT; with `once`, until nothing due is left, or for so many seconds.
+
+    Exits with 1 when `once` could not deliver something that was due.
+    """
+    with needs_extra("relay"):
+        from outboxkit_relay.relay import Relay
+        from outboxkit_relay.settings import RelaySettings
+    process, settings = read_both(ProcessSettings, RelaySettings, os.environ)
+    prepare(process, app="")
+    relay = Relay(settings=settings)
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        sys.exit(runner.run(drain(relay, max_seconds=max_seconds) if once else relay_for_ever(relay)))
+
+
+async def drain(relay: "Relay", *, max_seconds: float | None) -> int:
+    """Drain the outbox once; 1 when something due could not be delivered."""
+    import psycopg  # of the extra cli
+
+    try:
+        drained = await relay.once(max_seconds=max_seconds)
+    except psycopg.Error as error:
+        raise CommandFailed(f"the outbox could not be drained: {str(error).strip()}") from error
+    level = logging.INFO if drained.complete else logging.ERROR
+    why = f": {'; '.join(drained.problems)}" if drained.problems else ""
+    if drained.failed_due:
+        why += f": {drained.failed_due} due triggers were not delivered; outboxkit.outbox.last_error says why"
+    logger.log(level, "drained the outbox once%s", why, extra=msgspec.structs.asdict(drained))
+    return 0 if drained.complete else 1
+
+
+async def relay_for_ever(relay: "Relay") -> int:
+    """Run the relay until a signal stops it."""
+    await relay.run(stop_event())
+    return 0
+
+
+def stop_event() -> asyncio.Event:
+    """Return an event that SIGTERM and SIGINT set."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    return stop
+
+
+def prepare(process: ProcessSettings, *, app: str | None) -> Application:
+    """Set up logging and load the application: `app`, else OUTBOXKIT_APP's, else one without handlers."""
+    logs.configure(format=process.log_format, level=process.log_level, stream=sys.stdout)
+    name = process.app if app is None else app
+    if not name:
+        return Application()
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)  # a console script does not look in the current folder, where it may be
+    return load(name)
+
+
+def loop_factory() -> Any:
+    """Return uvloop's loop factory where it is installed (not on Windows), else None for asyncio's own."""
+    try:
+        import uvloop
+    except ModuleNotFoundError:
+        return None
+    return uvloop.new_event_loop
