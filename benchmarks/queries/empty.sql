@@ -1,0 +1,1 @@
+truncate /* harness */ outboxkit.jobs, outboxkit.outbox, outboxkit.dead_letters
