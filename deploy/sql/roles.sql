@@ -29,6 +29,10 @@ grant select, insert, update, delete on outboxkit.outbox, outboxkit.dead_letters
     to :"relay", :"worker";
 grant select on outboxkit.trigger_settings to :"relay", :"worker";
 grant select, delete on outboxkit.trigger_stats, outboxkit.idempotency_keys, outboxkit.audit to :"relay", :"worker";
+-- Again for the locks of retention; on the column that it goes by, which nobody has a reason to write.
+grant update (minute) on outboxkit.trigger_stats to :"worker";
+grant update (created_at) on outboxkit.idempotency_keys to :"relay", :"worker";
+grant update (at) on outboxkit.audit to :"relay", :"worker";
 grant update on outboxkit.trigger_settings to :"relay";
 grant insert, update on outboxkit.trigger_stats to :"relay";
 grant execute on function outboxkit.complete_attempt(uuid, integer, uuid, jsonb) to :"worker";

@@ -85,8 +85,17 @@ async def retire(connection: Connection, limits: SweepLimits) -> int:
     keep = {"keep": limits.keep_finished}
     jobs = await _repeat(connection, "sweep_finished_jobs", keep, RETENTION_BATCH)
     await _repeat(connection, "sweep_replayed_letters", keep, RETENTION_BATCH)
-    await connection.execute(queries.load("sweep_records"), keep)
+    await _retire_records(connection, limits)
     return len(jobs)
+
+
+async def _retire_records(connection: Connection, limits: SweepLimits) -> None:
+    parameters = {"keep": limits.keep_finished, "batch": RETENTION_BATCH}
+    while True:
+        cursor = await retried(lambda: connection.execute(queries.load("sweep_records"), parameters))
+        row = await cursor.fetchone()
+        if row is None or row[0] < RETENTION_BATCH:
+            return
 
 
 async def sweep_for_ever(

@@ -115,9 +115,18 @@ class Actor:
         rows = await self.query("sweep_stranded", after=MINUTE, rescues=rescues, batch=100)
         return [row["state"] for row in rows]
 
-    async def sweep_finished(self) -> list[UUID]:
+    async def sweep_finished(self, *, keep: timedelta = timedelta(0)) -> list[UUID]:
         """Delete jobs that ended; returns which."""
-        return _ids(await self.query("sweep_finished_jobs", keep=timedelta(0), batch=100))
+        return _ids(await self.query("sweep_finished_jobs", keep=keep, batch=100))
+
+    async def sweep_letters(self) -> list[int]:
+        """Delete dead letters that were replayed; returns which."""
+        return _ids(await self.query("sweep_replayed_letters", keep=timedelta(0), batch=100))
+
+    async def sweep_records(self) -> int:
+        """Delete records past their time; returns how many there were in the table that had the most."""
+        rows = await self.query("sweep_records", keep=timedelta(0), batch=100)
+        return int(rows[0]["greatest"])
 
     async def cancel(self, job_id: UUID) -> tuple[str, bool]:
         """Cancel a job: (its state now, whether this asked for anything)."""

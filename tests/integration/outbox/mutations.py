@@ -10,7 +10,11 @@ Scenario = Callable[[Stage], Awaitable[None]]
 
 
 class Mutation(NamedTuple):
-    """One rule taken out of a statement of queries/, or out of an SQL function, and the scenario that notices."""
+    """One rule taken out of a statement of queries/, or out of an SQL function, and the scenario that notices.
+
+    Where either of two statements suffices to hold the rule, the other loses it too: its name, pattern and replacement are
+    `also`. `noticed_by` says which error it must be, where any failure would not prove enough.
+    """
 
     statement: str
     without: str
@@ -18,6 +22,8 @@ class Mutation(NamedTuple):
     replacement: str
     scenario: Scenario
     is_function: bool = False
+    also: tuple[str, str, str] | None = None
+    noticed_by: type[Exception] | None = None
 
 
 # What the patterns have in common.
@@ -36,6 +42,8 @@ CLAIMS = [
              claims.lease_starts_when_the_row_is_had),
     Mutation("claim_due", "the clock in the lease", r"lease_until = clock_timestamp\(\)", "lease_until = now()",
              claims.polled_lease_starts_when_the_row_is_had),
+    Mutation("read_states", "the state as it is", r"id, state", "id, case attempt when 0 then state else 'running' end",
+             claims.claim_that_got_nothing_is_made_again),
     Mutation("claim_by_ids", "the order of ids", r"order by j\.id", "",
              claims.claims_with_crossing_ids_do_not_deadlock),
     Mutation("claim_by_ids", "SKIP LOCKED on the outbox", SKIPS_TRIGGERS, "from claimed)) for update",
@@ -98,6 +106,8 @@ FENCES = [
              fences.handlers_transaction_goes_with_a_lost_lease, True),
     Mutation("complete_attempt", "completing", r"set state = 'succeeded'", "set state = 'running'",
              fences.handlers_transaction_commits_with_its_lease, True),
+    Mutation("completion", "its COMMIT in the same message", r";\ncommit", "",
+             fences.frozen_process_that_has_sent_its_completion_holds_nothing),
     Mutation("heartbeat", "SKIP LOCKED", r"skip locked", "", fences.heartbeat_does_not_wait_for_a_completion),
     Mutation("heartbeat", "SKIP LOCKED", r"skip locked", "", fences.heartbeat_never_revives_a_swept_lease),
     Mutation("complete_attempts", "the order of ids", r"order by j\.id", "", fences.completions_do_not_deadlock),
@@ -114,6 +124,7 @@ FENCES = [
 # A re-armed job's trigger takes the first trigger's place, as an upsert on job_id would have it.
 _REARM = r"insert into outboxkit\.outbox \(job_id, (.*)\)\n    select id,"
 _UPSERT = r"insert into outboxkit.outbox (id, job_id, \1) overriding system value\n    select 1, id,"
+_RESET = r"\2 on conflict (id) do update set claims = 0, due_at = excluded.due_at"
 _SETTLED_FENCE = r"and o\.claims = s\.claims"
 _SETTLEMENTS = ["ack_triggers", "retry_triggers", "give_back_triggers"]
 
@@ -142,6 +153,11 @@ DELIVERIES = [
     Mutation("end_attempt", "a new id", _REARM, _UPSERT, deliveries.late_ack_cannot_delete_the_trigger_of_a_retry),
     Mutation("sweep_expired_leases", "a new id", _REARM, _UPSERT,
              deliveries.late_ack_cannot_delete_the_trigger_of_a_sweep),
+    Mutation("give_back", "a new id", _REARM, _UPSERT, deliveries.late_ack_cannot_delete_the_trigger_of_a_give_back),
+    Mutation("replay_dead_letter", "a new id", _REARM, _UPSERT, deliveries.late_ack_cannot_delete_the_trigger_of_a_replay),
+    Mutation("sweep_stranded", "a new id", _REARM, _UPSERT, deliveries.late_ack_cannot_delete_the_trigger_of_a_rescue),
+    Mutation("end_attempt", "a new id", _REARM + r"(.*)", _UPSERT + _RESET,
+             deliveries.late_ack_of_a_leftover_cannot_delete_the_next_retrys_trigger),
     Mutation("claim_by_ids", "waiting", r"for no key update", "for no key update skip locked",
              deliveries.duplicate_triggers_claim_leaves_the_retrys_trigger),
     Mutation("bury_trigger", "failing the job", r"set state = 'failed'", "set state = 'queued'",
@@ -152,6 +168,8 @@ DELIVERIES = [
              deliveries.running_jobs_trigger_is_no_dead_letter),
     Mutation("bury_trigger", "locking the job", r"for no key update", "",
              deliveries.burial_after_a_claim_writes_nothing),
+    Mutation("claim_by_ids", "a second look at the state", r"and j\.state = 'queued'", "",
+             deliveries.claim_that_waited_for_a_burial_gets_nothing),
     Mutation("bury_trigger", "letters for no job", r"or not exists \(select from job\)", "",
              deliveries.trigger_of_no_job_is_buried_with_a_letter),
     Mutation("bury_trigger", "the lock order", r"and \(select count\(\*\) from job\) >= 0", "",
@@ -159,6 +177,10 @@ DELIVERIES = [
     Mutation("bury_trigger", "SKIP LOCKED", r"skip locked", "", deliveries.burial_does_not_wait_for_a_settlement),
 ]  # fmt: skip
 
+# What the statement's snapshot holds, whatever has become of the row since.
+_REQUEST_AS_IT_WAS = "(select was.cancel_requested_at from outboxkit.jobs was where was.id = {}.id)"
+_STATE_AS_IT_WAS = "(select was.state from outboxkit.jobs was where was.id = j.id)"
+_ELECTED = "(select pg_try_advisory_lock(4711)) and"
 _LOCK_AND_STATE = r"for no key update skip locked|and j\.state = '\w+'"
 _RESCUE_AT = r"rescue_at = clock_timestamp\(\) \+ .*,"
 
@@ -171,6 +193,11 @@ SWEEPING = [
              sweeping.renewed_lease_is_not_swept),
     Mutation("sweep_expired_leases", "its lock and the state", _LOCK_AND_STATE, "",
              sweeping.completed_job_is_not_swept),
+    Mutation("sweep_expired_leases", "its lock", r"for no key update skip locked", "",
+             sweeping.lease_put_right_meanwhile_is_not_swept),
+    Mutation("sweep_expired_leases", "the request as it is now", r"cancel_requested_at",
+             _REQUEST_AS_IT_WAS.format("j"),
+             sweeping.expiry_sees_a_cancel_that_came_meanwhile),
     Mutation("sweep_expired_leases", "the lease", r"and \(lease_until < ", "and (true or lease_until < ",
              sweeping.live_lease_is_not_swept),
     Mutation("sweep_expired_leases", "the dead letter", r"from ended where state = 'failed'", "from ended where false",
@@ -185,6 +212,9 @@ SWEEPING = [
              sweeping.stranded_job_is_rearmed_once_by_two_sweeps),
     Mutation("sweep_stranded", "writing rescue_at", _RESCUE_AT, "",
              sweeping.stranded_job_is_rearmed_once_by_two_sweeps),
+    # Either would do; without both, the second sweep waits, and does not look for a trigger again.
+    Mutation("sweep_stranded", "writing rescue_at, nor SKIP LOCKED", _RESCUE_AT, "",
+             sweeping.stranded_job_is_rearmed_once_though_its_sweeps_meet, also=("sweep_stranded", r"skip locked", "")),
     Mutation("sweep_stranded", "SKIP LOCKED", r"skip locked", "", sweeping.stranded_sweeps_do_not_wait_for_each_other),
     Mutation("sweep_stranded", "writing rescue_at", _RESCUE_AT, "",
              sweeping.stranded_job_is_not_rearmed_at_every_sweep),
@@ -198,11 +228,24 @@ SWEEPING = [
     Mutation("sweep_stranded", "the dead letter", r"from swept where state = 'failed'", "from swept where false",
              sweeping.stranded_too_often_is_a_dead_letter),
     Mutation("sweep_stranded", "its lock and the state", _LOCK_AND_STATE, "", sweeping.claimed_job_is_not_rearmed),
+    Mutation("claim_by_ids", "forgetting the rescue", r"rescue_at = null,", "",
+             sweeping.job_retried_meanwhile_is_not_rearmed),
+    Mutation("sweep_expired_leases", "freedom from an election", r"where(?= state = 'running')", f"where {_ELECTED}",
+             sweeping.frozen_sweeper_stops_nobody),
+    Mutation("sweep_stranded", "freedom from an election", r"where(?= j\.state = 'queued'\n)", f"where {_ELECTED}",
+             sweeping.frozen_sweeper_stops_nobody),
+    Mutation("sweep_finished_jobs", "freedom from an election", r"where(?= j\.finished_at <)", f"where {_ELECTED}",
+             sweeping.frozen_sweeper_stops_nobody),
     Mutation("sweep_stranded", "SKIP LOCKED", r"skip locked", "", sweeping.stranded_sweep_does_not_wait_for_a_claim),
     Mutation("sweep_finished_jobs", "looking for open letters", r"and not exists .*", "",
              sweeping.job_with_an_open_letter_is_kept),
     Mutation("sweep_finished_jobs", "its lock", r"for update skip locked", "", sweeping.replayed_job_is_not_retired),
+    Mutation("sweep_finished_jobs", "its lock", r"for update skip locked", "", sweeping.job_that_died_again_is_not_retired),
+    Mutation("sweep_replayed_letters", "SKIP LOCKED", r"skip locked", "", sweeping.retention_of_letters_does_not_wait),
     Mutation("sweep_finished_jobs", "SKIP LOCKED", r"skip locked", "", sweeping.retention_does_not_wait),
+    Mutation("sweep_finished_jobs", "triggers left over", r"delete from outboxkit\.outbox\n    where", r"\g<0> false and",
+             sweeping.trigger_left_over_is_retired_with_its_job),
+    Mutation("sweep_records", "SKIP LOCKED", r"skip locked", "", sweeping.retention_of_records_does_not_wait),
 ]  # fmt: skip
 
 ENDINGS = [
@@ -221,6 +264,14 @@ ENDINGS = [
     Mutation("claim_by_ids", "a second look at the state", r"and j\.state = 'queued'", "",
              endings.claim_that_waited_for_a_cancel_gets_nothing),
     Mutation("cancel_job", "its lock", r"for no key update", "", endings.cancel_that_waited_for_a_completion_says_so),
+    Mutation("cancel_job", "the state as it is now", r"when j\.state = 'queued'", f"when {_STATE_AS_IT_WAS} = 'queued'",
+             endings.cancel_that_waited_for_a_retry_cancels_it),
+    Mutation("cancel_job", "the state that it locked", r"job\.state in", "j.state in",
+             endings.cancel_that_waited_for_a_replay_cancels_it),
+    Mutation("end_attempt", "the request as it is now", r"cancel_requested_at", _REQUEST_AS_IT_WAS.format("jobs"),
+             endings.retry_that_waited_for_a_cancel_cancels),
+    Mutation("give_back", "the request as it is now", r"cancel_requested_at", _REQUEST_AS_IT_WAS.format("j"),
+             endings.give_back_that_waited_for_a_cancel_cancels),
     Mutation("cancel_job", "SKIP LOCKED", r"skip locked", "", endings.cancel_does_not_wait_for_a_settlement),
     Mutation("replay_dead_letter", "both fences", r"and (d\.replayed_at is null|j\.state = 'failed')", "",
              endings.replay_by_two_at_once_happens_once),
@@ -273,6 +324,10 @@ ENQUEUEING = [
               enqueueing.key_belongs_to_its_kind),
     _function("enqueue_job", "going round again", r"if job is not null then", "if true then",
               enqueueing.key_whose_holder_is_retired_meanwhile_is_free),
+    _function("enqueue_job", "a look for the first", r"on conflict .* do nothing", "",
+              enqueueing.key_whose_holder_is_being_retired),
+    _function("enqueue_job", "a look for the first", r"on conflict .* do nothing", "",
+              enqueueing.serializable_producer_is_asked_to_try_again),
     _function("enqueue_jobs", "the order of keys", r'order by kind collate "C", unique_key collate "C", n', "order by n",
               enqueueing.crossing_keys_do_not_deadlock),
     _function("enqueue_jobs", "the caller's order", r"ids\[new\.n\] := ", "ids := ids || ",

@@ -87,6 +87,10 @@ class Stage:
         await self._until(step.task.done, step)
         assert not step.task.done(), f"it was to wait for a lock, and finished with {await step.task!r}"
 
+    async def at_rest(self, step: Step) -> None:
+        """Return once the statement has finished or waits for a lock, whichever it is."""
+        await self._until(step.task.done, step)
+
     async def finished(self, step: Step) -> Any:
         """The statement's result; fail when it waits for a lock instead."""
         await self._until(step.task.done, step)
@@ -209,12 +213,27 @@ class Stage:
         (lease,) = await worker.claim(job)
         return job, lease
 
+    async def stranded(self, rescues: int = 0) -> UUID:
+        """A queued job whose trigger was handed over and lost."""
+        job = await self.enqueue()
+        await self.observer.run("delete from outboxkit.outbox where job_id = %s", job)
+        await self.observer.run(
+            "update outboxkit.jobs set rescue_at = clock_timestamp() - interval '1 second', rescues = %s where id = %s",
+            rescues,
+            job,
+        )
+        return job
+
     async def crossing(self, first: Actor, second: Actor) -> None:
         """Make the two find the rows of `three` in opposite order, wherever a statement does not say which."""
         await self.observer.run("analyze outboxkit.jobs")
         joins = "set enable_hashjoin = off; set enable_mergejoin = off; set enable_bitmapscan = off"
         await first.run(f"{joins}; set enable_seqscan = off")
         await second.run(f"{joins}; set enable_indexscan = off; set enable_indexonlyscan = off")
+
+    async def children(self) -> None:
+        """Make a table of an application's, with a foreign key to jobs."""
+        await self.observer.run("create table child (job_id uuid not null references outboxkit.jobs)")
 
     async def eventually(self, condition: Callable[[], Awaitable[object]]) -> None:
         """Return as soon as the condition holds; fail when it does not."""
@@ -236,7 +255,9 @@ class Stage:
         for function in reversed(self._functions):
             await self.observer.run(function)
         await self.observer.run("drop table if exists child, effects")
-        await self.observer.run("truncate outboxkit.jobs, outboxkit.outbox, outboxkit.dead_letters restart identity")
+        await self.observer.run(
+            "truncate outboxkit.jobs, outboxkit.outbox, outboxkit.dead_letters, outboxkit.audit restart identity"
+        )
 
 
 @asynccontextmanager

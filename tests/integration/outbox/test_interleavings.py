@@ -5,10 +5,20 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from databases import Database
-from integration.outbox.scenarios import claims, deliveries, endings, enqueueing, fences, sweeping
+from integration.outbox.scenarios import (
+    children,
+    claims,
+    clocks,
+    deadlocks,
+    deliveries,
+    endings,
+    enqueueing,
+    fences,
+    sweeping,
+)
 from integration.outbox.stage import Stage, staged
 
-THEMES = [claims, fences, deliveries, sweeping, endings, enqueueing]
+THEMES = [claims, fences, deliveries, sweeping, endings, enqueueing, deadlocks, children, clocks]
 
 
 @pytest.mark.parametrize("scenario", [s for theme in THEMES for s in theme.SCENARIOS], ids=lambda s: s.__name__)

@@ -4,6 +4,7 @@ import pytest
 from psycopg import errors
 
 from databases import Database
+from integration.outbox.lock_mutations import LOCK_MUTATIONS
 from integration.outbox.mutations import MUTATIONS, Mutation
 from integration.outbox.stage import staged
 from integration.outbox.test_interleavings import THEMES
@@ -11,12 +12,14 @@ from integration.outbox.test_interleavings import THEMES
 # How a scenario fails. Any other error, a syntax error say, would prove nothing.
 NOTICED = (AssertionError, errors.DeadlockDetected, errors.LockNotAvailable, errors.UniqueViolation)
 
+ALL = [*MUTATIONS, *LOCK_MUTATIONS]
+
 
 def _name(mutation: Mutation) -> str:
     return f"{mutation.statement} without {mutation.without}"
 
 
-@pytest.mark.parametrize("mutation", MUTATIONS, ids=_name)
+@pytest.mark.parametrize("mutation", ALL, ids=_name)
 async def test_mutation_is_noticed(scenario_database: Database, mutation: Mutation) -> None:
     """With the rule taken out, the scenario that guards it fails: by an assertion, a deadlock, or a lock it did not get."""
     async with staged(scenario_database) as stage:
@@ -24,11 +27,13 @@ async def test_mutation_is_noticed(scenario_database: Database, mutation: Mutati
             await stage.rewrite_function(mutation.statement, mutation.pattern, mutation.replacement)
         else:
             stage.rewrites.append((mutation.statement, mutation.pattern, mutation.replacement))
-        with pytest.raises(NOTICED):
+        if mutation.also is not None:
+            stage.rewrites.append(mutation.also)
+        with pytest.raises(mutation.noticed_by or NOTICED):
             await mutation.scenario(stage)
 
 
 def test_every_scenario_has_a_mutation() -> None:
     """No scenario passes whatever the SQL says: for each there is a rule whose loss it notices."""
-    proven = {mutation.scenario for mutation in MUTATIONS}
+    proven = {mutation.scenario for mutation in ALL}
     assert [s.__name__ for theme in THEMES for s in theme.SCENARIOS if s not in proven] == []

@@ -9,7 +9,8 @@ asked as (
         finished_at = case when j.state = 'queued' then clock_timestamp() else j.finished_at end,
         cancel_requested_at = coalesce(j.cancel_requested_at, clock_timestamp())
     from job
-    where j.id = job.id and j.state in ('queued', 'running')
+    -- The state as it was locked, not as the snapshot has it: a replay may have queued the job while this waited.
+    where j.id = job.id and job.state in ('queued', 'running')
     returning j.id, j.state
 ),
 triggers as (

@@ -1,7 +1,14 @@
 -- Ends an attempt that did not succeed: to queued with a new trigger while attempts remain, else to failed with its dead
 -- letter, or to cancelled when somebody asked for that. One statement, fenced: zero rows means the lease was lost and
 -- nothing was written. %(final)s: the handler said that trying again is no use.
-with ended as (
+with mine as materialized (
+    -- Locked before the clock is read: what the update computes would otherwise be as old as its wait for the row.
+    select id
+    from outboxkit.jobs
+    where id = %(id)s and attempt = %(attempt)s and leased_by = %(worker)s and state = 'running'
+    for no key update
+),
+ended as (
     update outboxkit.jobs
     set state = case
             when cancel_requested_at is not null then 'cancelled'
@@ -22,7 +29,7 @@ with ended as (
         errors = case when jsonb_array_length(errors) >= 20 then errors - 0 else errors end
             || jsonb_build_object('attempt', attempt, 'at', clock_timestamp(), 'reason', %(reason)s::text,
                                   'error', %(error)s::text)
-    where id = %(id)s and attempt = %(attempt)s and leased_by = %(worker)s and state = 'running'
+    where id = (select id from mine)
     returning id, queue, kind, traceparent, state, attempt, run_at
 ),
 requeued as (

@@ -2,8 +2,10 @@
 
 from datetime import timedelta
 
-from integration.outbox.actor import MINUTE
+from integration.outbox.actor import MINUTE, handlers
 from integration.outbox.stage import Stage
+from outboxkit import leases
+from outboxkit_worker import replies
 
 LOCK_JOB = "select id from outboxkit.jobs where id = %s for no key update"
 
@@ -85,6 +87,22 @@ async def polled_lease_starts_when_the_row_is_had(stage: Stage) -> None:
     assert (await stage.job(job))["lease_until"] >= released + MINUTE
 
 
+async def claim_that_got_nothing_is_made_again(stage: Stage) -> None:
+    """A claim that comes while a retry is being written gets no row, and does not even wait.
+
+    That is no reason to acknowledge its trigger: read afresh, the job is queued and due, so it is claimed again.
+    """
+    worker, duplicate = await stage.actors(2)
+    job, lease = await stage.running(worker)
+    await worker.begin()
+    await worker.end(lease)
+    assert await stage.at_once(duplicate, duplicate.claim(job)) == []
+    await worker.commit()
+    found = (await leases.read_states(duplicate.connection, [job]))[job]
+    assert replies.from_state(job, found, handlers) is None
+    assert [again.attempt for again in await duplicate.claim(job)] == [2]
+
+
 async def claims_with_crossing_ids_do_not_deadlock(stage: Stage) -> None:
     """Two claims with common ids lock them in ascending id whatever their plans: one gets all, the other none."""
     low, middle, high = await stage.three()
@@ -157,7 +175,7 @@ async def poller_sees_a_job_whose_child_is_being_inserted(stage: Stage) -> None:
     """A row with a foreign key to the job, not yet committed, does not hide the job from pollers."""
     job = await stage.enqueue()
     application, worker = await stage.actors(2)
-    await _children(stage)
+    await stage.children()
     await application.begin()
     await application.run("insert into child (job_id) values (%s)", job)
     assert len(await stage.at_once(worker, worker.claim_due())) == 1
@@ -168,7 +186,7 @@ async def claim_by_id_does_not_wait_for_a_child(stage: Stage) -> None:
     """Nor does it make a claim by id wait."""
     job = await stage.enqueue()
     application, worker = await stage.actors(2)
-    await _children(stage)
+    await stage.children()
     await application.begin()
     await application.run("insert into child (job_id) values (%s)", job)
     assert len(await stage.at_once(worker, worker.claim(job))) == 1
@@ -215,10 +233,6 @@ async def claim_leaves_what_is_not_due(stage: Stage) -> None:
     assert await worker.claim_due() == []
 
 
-async def _children(stage: Stage) -> None:
-    await stage.observer.run("create table child (job_id uuid not null references outboxkit.jobs)")
-
-
 SCENARIOS = [
     claim_by_id_waits_for_a_locked_row,
     claim_by_id_looks_again_after_its_wait,
@@ -226,6 +240,7 @@ SCENARIOS = [
     claim_by_id_compares_with_the_clock_after_its_wait,
     lease_starts_when_the_row_is_had,
     polled_lease_starts_when_the_row_is_had,
+    claim_that_got_nothing_is_made_again,
     claims_with_crossing_ids_do_not_deadlock,
     claim_by_id_does_not_wait_for_a_settlement,
     polled_claim_does_not_wait_for_a_settlement,

@@ -1,8 +1,9 @@
 """Triggers: claimed, settled and buried by relays that may be slow, twice or dead (G5; DESIGN.md §4, §11.3-4)."""
 
 from datetime import timedelta
+from uuid import UUID
 
-from integration.outbox.actor import MINUTE
+from integration.outbox.actor import MINUTE, Actor
 from integration.outbox.scenarios.claims import LOCK_JOB
 from integration.outbox.stage import Stage
 
@@ -112,26 +113,88 @@ async def late_ack_cannot_delete_the_trigger_of_a_retry(stage: Stage) -> None:
 
     Not even when the retry's own trigger has been claimed as often as the first.
     """
-    job = await stage.enqueue()
-    slow, quick, worker = await stage.actors(3)
-    (old,) = await slow.claim_triggers()
+    job, slow, old = await _on_its_way(stage)
+    worker = await stage.actor()
     (lease,) = await worker.claim(job)
     assert await worker.end(lease) == "queued"
+    await _acked_too_late(stage, job, slow, old)
+
+
+async def late_ack_cannot_delete_the_trigger_of_a_sweep(stage: Stage) -> None:
+    """The same for the trigger that a sweep writes when the lease ran out."""
+    job, slow, old = await _on_its_way(stage)
+    worker = await stage.actor()
+    await worker.claim(job)
+    await stage.expire(job)
+    await worker.sweep_leases()
+    await _acked_too_late(stage, job, slow, old)
+
+
+async def late_ack_cannot_delete_the_trigger_of_a_give_back(stage: Stage) -> None:
+    """And for one that was given back."""
+    job, slow, old = await _on_its_way(stage)
+    worker = await stage.actor()
+    (lease,) = await worker.claim(job)
+    await worker.give_back(lease)
+    await _acked_too_late(stage, job, slow, old)
+
+
+async def late_ack_cannot_delete_the_trigger_of_a_replay(stage: Stage) -> None:
+    """And for one that was replayed."""
+    job, slow, old = await _on_its_way(stage)
+    worker = await stage.actor()
+    (lease,) = await worker.claim(job)
+    await worker.end(lease, final=True)
+    assert await worker.replay((await stage.letter(job))["id"]) == [job]
+    await _acked_too_late(stage, job, slow, old)
+
+
+async def late_ack_cannot_delete_the_trigger_of_a_rescue(stage: Stage) -> None:
+    """And for one that another relay handed over, whose transport lost it."""
+    job, slow, old = await _on_its_way(stage)
+    other = await stage.actor()
+    await stage.lapse()
+    await other.ack(*await other.claim_triggers())
+    await other.run("update outboxkit.jobs set rescue_at = clock_timestamp() - interval '1 second'")
+    assert await other.sweep_stranded() == ["queued"]
+    await _acked_too_late(stage, job, slow, old)
+
+
+async def _on_its_way(stage: Stage) -> tuple[UUID, Actor, tuple[int, int]]:
+    """A job whose trigger a slow relay has sent: the job, the relay and its claim of the trigger."""
+    job = await stage.enqueue()
+    slow = await stage.actor()
+    (claim,) = await slow.claim_triggers()
+    return job, slow, claim
+
+
+async def _acked_too_late(stage: Stage, job: UUID, slow: Actor, old: tuple[int, int]) -> None:
+    """The job's new trigger is claimed by another relay, and the slow one acks its own."""
+    quick = await stage.actor()
     (new,) = await quick.claim_triggers()
     assert await slow.ack(old) == []
     assert [row["id"] for row in await stage.triggers(job)] == [new[0]]
 
 
-async def late_ack_cannot_delete_the_trigger_of_a_sweep(stage: Stage) -> None:
-    """The same for the trigger that a sweep writes when the lease ran out."""
+async def late_ack_of_a_leftover_cannot_delete_the_next_retrys_trigger(stage: Stage) -> None:
+    """A trigger that a claim could not see is sent, and answered "running"; then the attempt fails, and the ack comes late.
+
+    With one row a job, written again by every retry, the ack would delete it, and the job stay queued for ever.
+    """
     job = await stage.enqueue()
-    slow, quick, worker = await stage.actors(3)
-    (old,) = await slow.claim_triggers()
-    await worker.claim(job)
-    await stage.expire(job)
-    await worker.sweep_leases()
-    (new,) = await quick.claim_triggers()
-    assert await slow.ack(old) == []
+    worker, duplicate, slow = await stage.actors(3)
+    await worker.begin()
+    (lease,) = await worker.claim(job)
+    await worker.end(lease)
+    step = stage.start(duplicate, duplicate.claim(job))
+    await stage.blocked(step)
+    await worker.commit()
+    (again,) = await stage.outcome(step)
+    (leftover,) = await slow.claim_triggers()
+    assert await worker.claim(job) == []
+    assert await duplicate.end(again) == "queued"
+    (new,) = await worker.claim_triggers()
+    await slow.ack(leftover)
     assert [row["id"] for row in await stage.triggers(job)] == [new[0]]
 
 
@@ -200,6 +263,20 @@ async def burial_after_a_claim_writes_nothing(stage: Stage) -> None:
     assert (await stage.state(job), await stage.letters(job)) == ("running", [])
 
 
+async def claim_that_waited_for_a_burial_gets_nothing(stage: Stage) -> None:
+    """A claim that meets a burial sees the job failed, and does not run what a person sees as dead."""
+    job = await stage.enqueue()
+    relay, worker = await stage.actors(2)
+    (trigger,) = await relay.claim_triggers()
+    await relay.begin()
+    assert await relay.bury(job, trigger) == (1, 1)
+    claim = stage.start(worker, worker.claim(job))
+    await stage.blocked(claim)
+    await relay.commit()
+    assert await stage.outcome(claim) == []
+    assert (await stage.state(job), len(await stage.letters(job))) == ("failed", 1)
+
+
 async def trigger_of_no_job_is_buried_with_a_letter(stage: Stage) -> None:
     """Where the job does not exist, the letter is written all the same: somebody must see it."""
     job = await stage.enqueue()
@@ -256,10 +333,15 @@ SCENARIOS = [
     settlements_do_not_wait_for_a_claim,
     late_ack_cannot_delete_the_trigger_of_a_retry,
     late_ack_cannot_delete_the_trigger_of_a_sweep,
+    late_ack_cannot_delete_the_trigger_of_a_give_back,
+    late_ack_cannot_delete_the_trigger_of_a_replay,
+    late_ack_cannot_delete_the_trigger_of_a_rescue,
+    late_ack_of_a_leftover_cannot_delete_the_next_retrys_trigger,
     duplicate_triggers_claim_leaves_the_retrys_trigger,
     buried_trigger_takes_its_job_along,
     running_jobs_trigger_is_no_dead_letter,
     burial_after_a_claim_writes_nothing,
+    claim_that_waited_for_a_burial_gets_nothing,
     trigger_of_no_job_is_buried_with_a_letter,
     burial_locks_the_job_before_its_trigger,
     burial_does_not_wait_for_a_settlement,

@@ -1,5 +1,7 @@
 """How jobs end: retries, failures, cancellation and replays, against one another (DESIGN.md §4, §11.6)."""
 
+from collections.abc import Coroutine
+from typing import Any
 from uuid import UUID
 
 from integration.outbox.actor import Actor
@@ -96,6 +98,66 @@ async def cancel_that_waited_for_a_completion_says_so(stage: Stage) -> None:
     assert (await stage.job(job))["cancel_requested_at"] is None
 
 
+async def cancel_that_waited_for_a_retry_cancels_it(stage: Stage) -> None:
+    """A cancel that meets a retry sees the job queued, and cancels it.
+
+    The retry's trigger, which the cancel could not see, is left over; it is sent, finds the job cancelled, and is settled.
+    """
+    worker, person, relay = await stage.actors(3)
+    job, lease = await stage.running(worker)
+    await worker.begin()
+    assert await worker.end(lease) == "queued"
+    cancel = stage.start(person, person.cancel(job))
+    await stage.blocked(cancel)
+    await worker.commit()
+    assert await stage.outcome(cancel) == ("cancelled", True)
+    assert await stage.state(job) == "cancelled"
+    for left in await relay.claim_triggers():
+        assert await worker.claim(job) == []
+        assert await relay.ack(left) == [left[0]]
+    assert await stage.triggers(job) == []
+
+
+async def cancel_that_waited_for_a_replay_cancels_it(stage: Stage) -> None:
+    """A cancel that meets a replay finds the job queued again, and cancels it: what a person cancelled does not run."""
+    replaying, cancelling = await stage.actors(2)
+    job, letter = await dead(stage, replaying)
+    await replaying.begin()
+    assert await replaying.replay(letter) == [job]
+    cancel = stage.start(cancelling, cancelling.cancel(job))
+    await stage.blocked(cancel)
+    await replaying.commit()
+    assert await stage.outcome(cancel) == ("cancelled", True)
+    assert await stage.state(job) == "cancelled"
+
+
+async def retry_that_waited_for_a_cancel_cancels(stage: Stage) -> None:
+    """A retry that meets a cancel sees the request, and ends the job as cancelled: nothing runs it again."""
+    worker, person = await stage.actors(2)
+    job, lease = await stage.running(worker)
+    await _cancelled_meanwhile(stage, person, worker, job, worker.end(lease))
+
+
+async def give_back_that_waited_for_a_cancel_cancels(stage: Stage) -> None:
+    """So does a give-back."""
+    worker, person = await stage.actors(2)
+    job, lease = await stage.running(worker)
+    await _cancelled_meanwhile(stage, person, worker, job, worker.give_back(lease))
+
+
+async def _cancelled_meanwhile(
+    stage: Stage, person: Actor, worker: Actor, job: UUID, write: Coroutine[Any, Any, Any]
+) -> None:
+    await person.begin()
+    assert await person.cancel(job) == ("running", True)
+    step = stage.start(worker, write)
+    await stage.blocked(step)
+    await person.commit()
+    await stage.outcome(step)
+    assert (await stage.state(job), await stage.triggers(job)) == ("cancelled", [])
+    assert await worker.claim(job) == []
+
+
 async def cancel_does_not_wait_for_a_settlement(stage: Stage) -> None:
     """A cancel leaves a trigger that a relay is settling: it finds a cancelled job."""
     job = await stage.enqueue()
@@ -108,7 +170,8 @@ async def cancel_does_not_wait_for_a_settlement(stage: Stage) -> None:
     assert await relay.claim(job) == []
 
 
-async def _dead(stage: Stage, worker: Actor, kind: str = "ONCE") -> tuple[UUID, int]:
+async def dead(stage: Stage, worker: Actor, kind: str = "ONCE") -> tuple[UUID, int]:
+    """A job that has failed, and its dead letter."""
     job, lease = await stage.running(worker, kind)
     await worker.end(lease, final=True)
     return job, (await stage.letters(job))[-1]["id"]
@@ -117,7 +180,7 @@ async def _dead(stage: Stage, worker: Actor, kind: str = "ONCE") -> tuple[UUID, 
 async def replay_by_two_at_once_happens_once(stage: Stage) -> None:
     """Of two people who press at once one replays the job; it gets one trigger."""
     first, second = await stage.actors(2)
-    job, letter = await _dead(stage, first)
+    job, letter = await dead(stage, first)
     await first.begin()
     assert await first.replay(letter) == [job]
     late = stage.start(second, second.replay(letter))
@@ -130,7 +193,7 @@ async def replay_by_two_at_once_happens_once(stage: Stage) -> None:
 async def replayed_letter_is_not_replayed_again(stage: Stage) -> None:
     """A letter that was replayed stays replayed, also when its job has died again: that is another letter."""
     worker = await stage.actor()
-    job, letter = await _dead(stage, worker)
+    job, letter = await dead(stage, worker)
     await worker.replay(letter)
     (lease,) = await worker.claim(job)
     await worker.end(lease, final=True)
@@ -141,7 +204,7 @@ async def replayed_letter_is_not_replayed_again(stage: Stage) -> None:
 async def replay_needs_a_failed_job(stage: Stage) -> None:
     """An open letter whose job runs again is left open, and the job is left alone."""
     worker = await stage.actor()
-    job, letter = await _dead(stage, worker)
+    job, letter = await dead(stage, worker)
     await worker.replay(letter)
     await worker.run("update outboxkit.dead_letters set replayed_at = null")
     assert len(await worker.claim(job)) == 1
@@ -176,7 +239,7 @@ async def replay_of_a_job_never_claimed_keeps_its_handlers_limit(stage: Stage) -
 async def replay_starts_the_rescues_anew(stage: Stage) -> None:
     """A job that died stranded has all its rescues again after a replay, and is not cancelled by an old request."""
     worker = await stage.actor()
-    job, letter = await _dead(stage, worker)
+    job, letter = await dead(stage, worker)
     await worker.run("update outboxkit.jobs set rescues = 6, rescue_at = now(), cancel_requested_at = now()")
     await worker.replay(letter)
     row = await stage.job(job)
@@ -202,6 +265,10 @@ SCENARIOS = [
     cancel_that_waited_for_a_claim_asks_the_holder,
     claim_that_waited_for_a_cancel_gets_nothing,
     cancel_that_waited_for_a_completion_says_so,
+    cancel_that_waited_for_a_retry_cancels_it,
+    cancel_that_waited_for_a_replay_cancels_it,
+    retry_that_waited_for_a_cancel_cancels,
+    give_back_that_waited_for_a_cancel_cancels,
     cancel_does_not_wait_for_a_settlement,
     replay_by_two_at_once_happens_once,
     replayed_letter_is_not_replayed_again,

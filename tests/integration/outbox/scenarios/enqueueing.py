@@ -3,6 +3,9 @@
 import json
 from uuid import UUID
 
+import pytest
+from psycopg.errors import SerializationFailure
+
 from integration.outbox.actor import Actor
 from integration.outbox.stage import GATE, Stage
 
@@ -89,6 +92,46 @@ async def key_whose_holder_is_retired_meanwhile_is_free(stage: Stage) -> None:
     assert await _count(stage) == (1, 1)
 
 
+async def key_whose_holder_is_being_retired(stage: Stage) -> None:
+    """A producer that meets retention on its key's holder waits: the holder if it stays, else a new job, is the answer."""
+    producer, sweeper = await stage.actors(2)
+    held = await _enqueue(producer, "key")
+    (lease,) = await producer.claim(held)
+    await producer.complete(lease)
+    made = {}
+    for end in (Actor.rollback, Actor.commit):
+        await sweeper.begin()
+        assert await sweeper.sweep_finished() == [held]
+        late = stage.start(producer, _enqueue(producer, "key"))
+        await stage.blocked(late)
+        await end(sweeper)
+        made[end] = await stage.outcome(late)
+    assert made[Actor.rollback] == held
+    assert made[Actor.commit] != held
+    assert await stage.state(made[Actor.commit]) == "queued"
+    assert await _count(stage) == (1, 1)
+
+
+async def serializable_producer_is_asked_to_try_again(stage: Stage) -> None:
+    """A SERIALIZABLE producer that waited for another's job of its key gets 40001, and with its second try that job's id."""
+    first, second = await stage.actors(2)
+    await first.begin()
+    made = await _enqueue(first, "key")
+    await second.begin("serializable")
+    own = await _enqueue(second, "own")
+    late = stage.start(second, _enqueue(second, "key"))
+    await stage.blocked(late)
+    await first.commit()
+    with pytest.raises(SerializationFailure):
+        await stage.outcome(late)
+    await second.rollback()
+    await second.begin("serializable")
+    assert await _enqueue(second, "own") != own
+    assert await _enqueue(second, "key") == made
+    await second.commit()
+    assert await _count(stage) == (2, 2)
+
+
 async def crossing_keys_do_not_deadlock(stage: Stage) -> None:
     """Two callers with the same keys in opposite order: one waits for the other, and both get the same jobs."""
     other, first, second = await stage.actors(3)
@@ -134,6 +177,8 @@ SCENARIOS = [
     key_is_kept_within_one_transaction,
     key_belongs_to_its_kind,
     key_whose_holder_is_retired_meanwhile_is_free,
+    key_whose_holder_is_being_retired,
+    serializable_producer_is_asked_to_try_again,
     crossing_keys_do_not_deadlock,
     ids_come_back_in_the_callers_order,
     rolled_back_job_leaves_no_trigger,

@@ -11,6 +11,7 @@ from integration.outbox.scenarios.claims import LOCK_JOB
 from integration.outbox.stage import Stage
 from outboxkit import queries
 from outboxkit.leases import LEASE_LOST, Lease
+from outboxkit_worker import session
 
 Write = Callable[[Actor, Lease], Awaitable[Any]]
 
@@ -132,6 +133,25 @@ async def _completed_in_one_pipeline(worker: Actor, lease: Lease) -> bool:
     return True
 
 
+async def frozen_process_that_has_sent_its_completion_holds_nothing(stage: Stage) -> None:
+    """A worker that freezes after its last message, and never reads the answer, has completed its job and let go of it."""
+    worker, person = await stage.actors(2)
+    await worker.run("create table effects (job_id uuid)")
+    job, lease = await stage.running(worker)
+    await worker.begin()
+    await worker.run("insert into effects values (%s)", job)
+    values = {"id": job, "attempt": lease.attempt, "worker": worker.worker, "result": None}
+    message = stage.rewritten("completion", session._STATEMENT.decode())
+    cursor = psycopg.AsyncClientCursor(worker.connection)
+    worker.connection.pgconn.send_query(cursor.mogrify(message, values).encode())
+    assert worker.connection.pgconn.flush() == 0
+    sent = "query like '%%complete_attempt%%'"
+    worked_off = f"select pid from pg_stat_activity where pid = %s and state <> 'active' and {sent}"  # noqa: S608 (ours)
+    await stage.eventually(lambda: stage.observer.run(worked_off, worker.pid))
+    assert await stage.at_once(person, person.cancel(job)) == ("succeeded", False)
+    assert len(await stage.observer.run("select * from effects")) == 1
+
+
 async def heartbeat_does_not_wait_for_a_completion(stage: Stage) -> None:
     """A batch of heartbeats passes over rows that a batch of completions holds, and renews the rest."""
     worker, completer, other = await stage.actors(3)
@@ -227,6 +247,7 @@ SCENARIOS = [
     give_back_that_waited_for_a_sweep_is_refused,
     handlers_transaction_goes_with_a_lost_lease,
     handlers_transaction_commits_with_its_lease,
+    frozen_process_that_has_sent_its_completion_holds_nothing,
     heartbeat_does_not_wait_for_a_completion,
     heartbeat_never_revives_a_swept_lease,
     completions_do_not_deadlock,
