@@ -9,7 +9,7 @@ ARGS ?=
 
 .PHONY: help
 help: ## what there is to make
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: setup
 setup: ## make .venv and install the locked requirements (the others do this first)
@@ -38,6 +38,18 @@ lint: setup ## ruff, mypy --strict, import-linter
 bench: setup ## measure enqueue, relay and worker against their floors; N=jobs ROUNDS=3 ONLY=scene
 	@exec $(BIN)/python -m benchmarks $(if $(N),--jobs $(N)) $(if $(ROUNDS),--rounds $(ROUNDS)) \
 	  $(if $(ONLY),--only $(ONLY)) $(ARGS)
+
+.PHONY: chaos
+chaos: setup ## attack real processes with every fault there is; SEED=7 MINUTES=20
+	@cd tests && exec ../$(BIN)/python -m chaos $(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES)) $(ARGS)
+
+.PHONY: chaos-mutants
+chaos-mutants: setup ## take one mechanism after the other out of a copy: make chaos must notice each
+	@cd tests && exec ../$(BIN)/python -m chaos.mutants $(ARGS)
+
+.PHONY: model
+model: ## have spin search the model of the protocol within large bounds (minutes, gigabytes)
+	@docs/model/check.py --long $(ARGS)
 
 .PHONY: docs
 docs: setup ## write openapi/web.yaml and docs/environment-variables.md anew from the code

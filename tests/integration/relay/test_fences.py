@@ -47,7 +47,7 @@ async def test_a_late_settlement_leaves_another_relays_claim_alone(
 
 
 async def test_a_late_ack_leaves_the_rearmed_trigger_alone(database: Database, db: Tables, sink: Sink) -> None:
-    """DESIGN §11.4: the job was claimed, lost its worker and was swept while an old trigger's answer was on its way."""
+    """The job was claimed, lost its worker and was swept while an old trigger's answer was on its way."""
     held = asyncio.Event()
 
     async def answer(request: Request) -> Reply:

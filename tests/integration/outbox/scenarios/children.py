@@ -1,4 +1,4 @@
-"""A row of an application's with a foreign key to a job, just being inserted, is in nobody's way (DESIGN.md §11.9).
+"""A row of an application's with a foreign key to a job, just being inserted, is in nobody's way.
 
 Its check holds the job's row FOR KEY SHARE until the application commits. FOR UPDATE would wait for that, or pass over the
 job; FOR NO KEY UPDATE does neither. (For claims, see claims.py.)

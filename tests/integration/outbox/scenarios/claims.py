@@ -1,4 +1,4 @@
-"""Claims against one another, and against whatever else holds a row (DESIGN.md §4 and §11.5, 11.8, 11.9)."""
+"""Claims against one another, and against whatever else holds a row."""
 
 from datetime import timedelta
 

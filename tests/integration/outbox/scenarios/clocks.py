@@ -1,4 +1,4 @@
-"""Times are those of the writing, not of the beginning: clock_timestamp(), never now() (DESIGN.md §3).
+"""Times are those of the writing, not of the beginning: clock_timestamp(), never now().
 
 now() stands still from the beginning of a transaction, a single statement's too, however long it waits. Here every
 statement is run late in a transaction. (Claims that waited for a row are in claims.py and deliveries.py.)

@@ -1,4 +1,4 @@
-"""Statements that lock several rows, or rows of several tables, against one another (DESIGN.md §3 and §11.8).
+"""Statements that lock several rows, or rows of several tables, against one another.
 
 In the crossings somebody holds the row in the middle while two statements come from either end. Without the rule each
 would hold what the other wants next; Postgres then ends one of them with 40P01.

@@ -1,4 +1,4 @@
-"""Triggers: claimed, settled and buried by relays that may be slow, twice or dead (G5; DESIGN.md §4, §11.3-4)."""
+"""Triggers: claimed, settled and buried by relays that may be slow, twice or dead (G5)."""
 
 from datetime import timedelta
 from uuid import UUID

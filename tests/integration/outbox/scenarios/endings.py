@@ -1,4 +1,4 @@
-"""How jobs end: retries, failures, cancellation and replays, against one another (DESIGN.md §4, §11.6)."""
+"""How jobs end: retries, failures, cancellation and replays, against one another."""
 
 from collections.abc import Coroutine
 from typing import Any

@@ -1,4 +1,4 @@
-"""unique_key under concurrency (DESIGN.md §3): the function in SQL, which every producer goes through."""
+"""unique_key under concurrency: the function in SQL, which every producer goes through."""
 
 import json
 from uuid import UUID

@@ -1,4 +1,4 @@
-"""Leases: what an attempt writes once it is no longer the one that holds the job (G3; DESIGN.md §4, §11.6-8)."""
+"""Leases: what an attempt writes once it is no longer the one that holds the job (G3)."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any

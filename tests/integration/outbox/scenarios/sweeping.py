@@ -1,4 +1,4 @@
-"""Sweeps: two at once, and against everybody else (G2, G4; DESIGN.md §4, §11.1-2, 11.10)."""
+"""Sweeps: two at once, and against everybody else (G2, G4)."""
 
 from datetime import timedelta
 from uuid import UUID
