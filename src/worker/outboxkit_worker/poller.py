@@ -116,6 +116,8 @@ class Poller:
         return claimed == taken
 
     async def _execute(self, connection: Connection, slots: int, overdue: float) -> list[leases.Lease]:
+        if self._draining.begun:  # since the round began: it may have waited for the connection
+            return []
         return await leases.claim_due(
             connection,
             slots=slots,

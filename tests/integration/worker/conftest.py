@@ -161,6 +161,15 @@ class Jobs:
         """A job's row."""
         return self.one("select * from outboxkit.jobs where id = %s", [job])
 
+    def nobody_claims(self) -> bool:
+        """Whether no statement of a worker is under way."""
+        row = self.one(
+            "select not exists (select from pg_stat_activity where application_name = 'outboxkit-worker'"
+            " and state = 'active' and datname = current_database()) as idle",
+            [],
+        )
+        return bool(row["idle"])
+
     def state(self, job: UUID) -> str:
         """A job's state."""
         return str(self.row(job)["state"])

@@ -107,9 +107,11 @@ def test_it_says_that_it_is_draining(processes: Any, jobs: Any, tmp_path: Path) 
     _, file = running(jobs, process, tmp_path)
     process.process.terminate()
     process.await_line("shutting down")
-    late = jobs.enqueue("UNTIL", {"entered": str(tmp_path / "never"), "file": str(tmp_path / "never")})
     with httpx.Client(base_url=process.client.base_url) as stranger:
         ready = stranger.get("/health/ready")
+        # A claim that was sent before the signal may still take what is enqueued before Postgres gets to it.
+        until(jobs.nobody_claims, what="the last claim to end")
+        late = jobs.enqueue("UNTIL", {"entered": str(tmp_path / "never"), "file": str(tmp_path / "never")})
         refused = stranger.post("/process-job", json={"jobId": str(late)})
     assert (ready.status_code, ready.json()["status"]) == (503, "not-ready")
     assert (refused.status_code, refused.json()["type"]) == (503, "urn:outboxkit:problem:draining")
