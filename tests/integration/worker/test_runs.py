@@ -237,7 +237,8 @@ class TestLimits:
 
         job = jobs.enqueue("HANG")
         worker = start_worker(handlers, mode="db", poll_interval=0.02, concurrency=2)
-        assert jobs.await_state(job, "queued")["errors"][0]["reason"] == "timeout"
+        until(lambda: jobs.row(job)["errors"], what="the attempt to end")
+        assert (jobs.state(job), jobs.row(job)["errors"][0]["reason"]) == ("queued", "timeout")
         assert worker.trigger(job).json()["type"].endswith("busy")
         jobs.await_state(jobs.enqueue("NOOP"), "succeeded")  # the poller had its chance, and passed the other over
         assert jobs.row(job)["attempt"] == 1
