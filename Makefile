@@ -27,6 +27,14 @@ dev: setup ## run Postgres, web, relay and worker round the sample application u
 test: lint ## lint, then every test
 	$(BIN)/python -m pytest -n 2 $(ARGS)
 
+.PHONY: test-contract
+test-contract: setup ## the protocol from both sides: worker, relay, web, tables, conformance suite (a part of make test)
+	$(BIN)/python -m pytest -n 2 tests/contract $(ARGS)
+
+.PHONY: lint-openapi
+lint-openapi: ## redocly over openapi/*.yaml, warnings are errors (needs npm, or brings it)
+	@scripts/lint-openapi
+
 .PHONY: lint
 lint: setup ## ruff, mypy --strict, import-linter
 	$(BIN)/ruff check .

@@ -13,6 +13,8 @@ import it:
 
 from outboxkit_contracts.actions import Action, Verdict, classify
 from outboxkit_contracts.messages import (
+    MAX_HEADER_BYTES,
+    MAX_REQUEST_SECONDS,
     MAX_TRIGGER_BYTES,
     Answer,
     Health,
@@ -27,6 +29,8 @@ from outboxkit_contracts.messages import (
 from outboxkit_contracts.problems import PROBLEM_JSON, Flaw, Problem, ProblemType, parse_problem
 
 __all__ = [
+    "MAX_HEADER_BYTES",
+    "MAX_REQUEST_SECONDS",
     "MAX_TRIGGER_BYTES",
     "PROBLEM_JSON",
     "Action",

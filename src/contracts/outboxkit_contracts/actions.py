@@ -12,7 +12,7 @@ from uuid import UUID
 import msgspec
 
 from outboxkit_contracts.headers import parse_retry_after
-from outboxkit_contracts.messages import parse_answer
+from outboxkit_contracts.messages import is_json, parse_answer
 from outboxkit_contracts.problems import ProblemType, is_problem_json
 
 _MESSAGE_CHARACTERS: Final = 500
@@ -59,11 +59,17 @@ class Verdict(msgspec.Struct, frozen=True):
     message: str = ""
 
 
-class _Head(msgspec.Struct):
-    """The members of a problem document that decide; the others may hold anything (RFC 9457 §3.1)."""
+class _Head(msgspec.Struct, rename="camel"):
+    """The members of a problem document that decide; the others may hold anything (RFC 9457 §3.1).
+
+    A document without what every one of ours has, or about another job, is a stranger's: a message is not buried for it.
+    """
 
     type: str
-    detail: str = ""
+    title: str
+    status: int
+    detail: str
+    job_id: UUID | None = None
 
 
 _HEADS: Final = msgspec.json.Decoder(_Head)
@@ -96,12 +102,14 @@ def classify(
     holds a date is measured from; by default this process's clock, which is read only then.
     """
     if status in (200, 202):
-        return _judge_answer(status, body, job_id, retry_after, now)
+        return _judge_answer(status, content_type, body, job_id, retry_after, now)
     wait = parse_retry_after(retry_after, now=now)
     head = _read_head(body) if is_problem_json(content_type) else None
     problem = ProblemType.of(head.type) if head else None
-    if head is None or problem is None or problem.status != status:
+    if head is None or problem is None or not problem.status == head.status == status:
         return Verdict(Action.ENDPOINT_FAULT, _stranger(status, content_type), retry_after=wait)
+    if head.job_id not in (None, job_id):
+        return Verdict(Action.ENDPOINT_FAULT, f"HTTP {status}, but the problem is about another job", retry_after=wait)
     action = PROBLEM_ACTIONS.get(problem, Action.ENDPOINT_FAULT)
     return Verdict(
         action,
@@ -117,7 +125,12 @@ def no_answer(reason: str) -> Verdict:
     return Verdict(Action.ENDPOINT_FAULT, reason)
 
 
-def _judge_answer(status: int, body: bytes, job_id: UUID, retry_after: str | None, now: float | None) -> Verdict:
+def _judge_answer(
+    status: int, content_type: str | None, body: bytes, job_id: UUID, retry_after: str | None, now: float | None
+) -> Verdict:
+    if not is_json(content_type):
+        wait = parse_retry_after(retry_after, now=now)
+        return Verdict(Action.ENDPOINT_FAULT, _stranger(status, content_type), retry_after=wait)
     answer = parse_answer(body)
     if answer is not None and answer.accepted and answer.job_id == job_id:
         return Verdict(Action.ACK, "accepted", message=_clean(answer.message))

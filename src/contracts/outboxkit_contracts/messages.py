@@ -14,6 +14,12 @@ import msgspec
 MAX_TRIGGER_BYTES: Final = 64 * 1024
 """The largest body a worker reads; a longer one is answered 413. A trigger of ours has 70 bytes."""
 
+MAX_HEADER_BYTES: Final = 32 * 1024
+"""The most header lines a worker reads, in bytes; more are answered 431."""
+
+MAX_REQUEST_SECONDS: Final = 20
+"""How long a request may take to arrive as a whole; a slower one is answered 408."""
+
 TRIGGER_TYPE: Final = "START_RUN"
 """What `type` says when a trigger leaves it out."""
 
@@ -131,6 +137,13 @@ def parse_trigger(body: bytes) -> Trigger:
     if "\0" in trigger.type:
         raise MalformedTrigger("`type` holds a NUL character, which no text in Postgres can.")
     return trigger
+
+
+def is_json(content_type: str | None) -> bool:
+    """Whether a Content-Type header names application/json, whatever its case and parameters."""
+    if content_type == "application/json":
+        return True
+    return content_type is not None and content_type.partition(";")[0].strip().lower() == "application/json"
 
 
 def parse_answer(body: bytes) -> Answer | None:

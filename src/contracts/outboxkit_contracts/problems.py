@@ -17,11 +17,13 @@ class ProblemType(enum.Enum):
     """Every kind of problem the kit reports: its slug, the one HTTP status it goes with, and its title."""
 
     MALFORMED_REQUEST = ("malformed-request", 400, "The request cannot be understood")
+    MALFORMED_HTTP = ("malformed-http", 400, "The request is not proper HTTP")
     UNAUTHORIZED = ("unauthorized", 401, "Credentials are missing or not valid")
     FORBIDDEN = ("forbidden", 403, "These credentials do not allow this")
     UNKNOWN_JOB = ("unknown-job", 404, "There is no job with this id")
     NOT_FOUND = ("not-found", 404, "There is nothing at this address")
     METHOD_NOT_ALLOWED = ("method-not-allowed", 405, "This address does not answer this method")
+    REQUEST_TIMEOUT = ("request-timeout", 408, "The request did not arrive in time")
     NOT_DUE = ("not-due", 409, "The job is not due yet")
     CONFLICT = ("conflict", 409, "The request conflicts with the present state")
     PAYLOAD_TOO_LARGE = ("payload-too-large", 413, "The body is too large")
@@ -30,6 +32,7 @@ class ProblemType(enum.Enum):
     INVALID_INPUT = ("invalid-input", 422, "The input is not valid")
     IDEMPOTENCY_MISMATCH = ("idempotency-mismatch", 422, "The idempotency key was used with another request")
     WORKER_FULL = ("worker-full", 429, "The worker is full")
+    HEADERS_TOO_LARGE = ("headers-too-large", 431, "The header lines are too large")
     INTERNAL_ERROR = ("internal-error", 500, "The outcome was not recorded")
     DRAINING = ("draining", 503, "The process is shutting down")
     NO_DATABASE = ("no-database", 503, "The database cannot be reached")

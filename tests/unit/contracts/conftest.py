@@ -1,29 +1,31 @@
 """What the tests of the protocol share: the document, and a way to hold a value against a schema of it."""
 
 from collections.abc import Callable
+from copy import deepcopy
 from typing import Any
 
 import pytest
-import yaml
-from jsonschema import Draft202012Validator
 
-from outboxkit_contracts import document as protocol
+from outboxkit_contracts.validation import Contract
 
 
 @pytest.fixture(scope="session")
-def document() -> dict[str, Any]:
-    """The OpenAPI document, parsed."""
-    parsed: dict[str, Any] = yaml.safe_load(protocol.text())
-    return parsed
+def contract() -> Contract:
+    """The document, ready to judge."""
+    return Contract()
 
 
 @pytest.fixture(scope="session")
-def flaws(document: dict[str, Any]) -> Callable[[Any, dict[str, Any]], list[str]]:
+def document(contract: Contract) -> dict[str, Any]:
+    """The OpenAPI document, parsed, with every response written out where it is referred to."""
+    found = deepcopy(dict(contract.document))
+    for path, item in found["paths"].items():
+        for method, operation in item.items():
+            operation["responses"] = dict(contract.responses(method, path))
+    return found
+
+
+@pytest.fixture(scope="session")
+def flaws(contract: Contract) -> Callable[[Any, dict[str, Any]], list[str]]:
     """What is wrong with a value by a schema of the document; formats are checked too."""
-
-    def check(value: Any, schema: dict[str, Any]) -> list[str]:
-        rooted = {**schema, "components": document["components"]}
-        validator = Draft202012Validator(rooted, format_checker=Draft202012Validator.FORMAT_CHECKER)
-        return [f"{error.json_path}: {error.message}" for error in validator.iter_errors(value)]
-
-    return check
+    return lambda value, schema: list(contract.flaws(value, schema))

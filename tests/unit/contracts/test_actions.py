@@ -52,7 +52,8 @@ def examples(document: dict[str, Any]) -> Iterator[tuple[int, str, Any, str]]:
                 action = response["x-relay-action"]
                 for media_type, media in response.get("content", {}).items():
                     for shown in media["examples"].values():
-                        slug = shown["value"].get("type", "").rpartition(":")[2]
+                        value = shown["value"]
+                        slug = value.get("type", "").rpartition(":")[2] if isinstance(value, dict) else ""
                         said = action[slug] if isinstance(action, dict) else action
                         yield int(status), media_type, shown["value"], said
 
