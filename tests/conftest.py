@@ -1,21 +1,22 @@
-"""Fixtures every test may use: a real Postgres, and a migrated database for each test that asks for one.
-
-The server is, in this order: TEST_DATABASE_URL (a user who may create databases); a container of
-TEST_POSTGRES_IMAGE when TEST_POSTGRES=container; else an embedded Postgres, one for each xdist worker.
-"""
+"""Fixtures every test may use: a real Postgres, and a migrated database for each test that asks for one."""
 
 import os
 import shutil
 import signal
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+import postgres_server as servers
+from container_engine import UnavailableError
 from databases import Database, Server
 from outboxkit_cli.embedded import EmbeddedPostgres, installation
+
+pytest_plugins = ["contract.counting"]
 
 # A run that was started in the background has these ignored and hands that on; what the tests start must hear them.
 for _number in (signal.SIGINT, signal.SIGHUP):
@@ -23,45 +24,47 @@ for _number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(_number, signal.default_int_handler)
 
 
-@contextmanager
-def container_url() -> Iterator[str]:
-    """Start Postgres in a container; without a container engine this fails, it does not skip."""
-    # Imported here: it costs half a second, and only this way of testing needs it.
-    from testcontainers.community.postgres import PostgresContainer
-
-    image = os.environ.get("TEST_POSTGRES_IMAGE", "postgres:17-alpine")
-    container = PostgresContainer(image, username="postgres", dbname="postgres", driver=None)
-    container.with_command("postgres -c listen_addresses=* -c fsync=off -c max_connections=200")
-    with container:
-        yield container.get_connection_url()
+SERVER = pytest.StashKey[servers.Choice]()
 
 
-@contextmanager
-def server_url() -> Iterator[str]:
-    """Yield the URL of the server this session's tests run on."""
-    if given := os.environ.get("TEST_DATABASE_URL"):
-        yield given
-    elif os.environ.get("TEST_POSTGRES") == "container":
-        with container_url() as url:
-            yield url
-    else:
-        with EmbeddedPostgres(fast=True) as postgres:
-            yield postgres.url
+def pytest_configure(config: pytest.Config) -> None:
+    """Choose the Postgres server, once a run: xdist's workers are told by the process that starts them."""
+    config.addinivalue_line("markers", "postgres: runs on the Postgres server that was chosen (added where it does)")
+    told = getattr(config, "workerinput", {}).get("postgres_server")
+    try:
+        config.stash[SERVER] = servers.Choice(*told) if told else servers.choose(os.environ)
+    except UnavailableError as error:
+        raise pytest.UsageError(str(error)) from error
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out, in a run on a container, what would do there just what it does without one."""
-    if os.environ.get("TEST_POSTGRES") != "container":
-        return
-    there = [item for item in items if "postgres_server" in getattr(item, "fixturenames", ())]
-    config.hook.pytest_deselected(items=[item for item in items if item not in there])
-    items[:] = there
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Tell an xdist worker which server was chosen."""
+    node.workerinput["postgres_server"] = tuple(node.config.stash[SERVER])
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    """Say which server was chosen."""
+    return f"postgres: {config.stash[SERVER].description}"
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what runs on the chosen server, so that `-m postgres` runs just that on another one."""
+    for item in items:
+        if "postgres_server" in getattr(item, "fixturenames", ()):
+            item.add_marker("postgres")
 
 
 @pytest.fixture(scope="session")
-def postgres_server() -> Iterator[Server]:
-    """The Postgres server of this test session (of this xdist worker)."""
-    with server_url() as url:
+def postgres_server(request: pytest.FixtureRequest) -> Iterator[Server]:
+    """The Postgres server of this test session (of this xdist worker). When it does not start, the run ends."""
+    with ExitStack() as stack:
+        try:
+            url = stack.enter_context(servers.running(request.config.stash[SERVER].kind))
+        except Exception as error:
+            request.session.shouldfail = f"Postgres did not start: {error}"
+            raise
         yield Server(url)
 
 
@@ -113,7 +116,7 @@ def private_postgres() -> Iterator[EmbeddedPostgres]:
     """A migrated embedded server of the test's own, to stop, crash and restart."""
     from outboxkit.migrations import upgrade
 
-    with EmbeddedPostgres(fast=True) as postgres:
+    with servers.embedded_in_memory() as postgres:
         upgrade(postgres.url, branches=branches())
         yield postgres
 

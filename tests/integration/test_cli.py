@@ -133,3 +133,18 @@ def test_the_relay_drains_once(database: Database) -> None:
     assert outboxkit("enqueue", "GREET", environ=environ).returncode == 0
     done = outboxkit("relay", "--once", "--max-seconds", "5", environ=environ)
     assert done.returncode == 1, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("name", ["web", "worker"])
+def test_a_role_that_is_stopped_while_it_starts_ends_well(name: str, database: Database, tmp_path: Path) -> None:
+    """SIGTERM ends it with 0 while it loads the application; PID 1 of a container would not hear it otherwise."""
+    (tmp_path / "slow_app.py").write_text("import pathlib, time\npathlib.Path('loading').touch()\ntime.sleep(60)\n")
+    argv = [sys.executable, "-m", "outboxkit_cli", name]
+    environ = environment(database, OUTBOXKIT_APP="slow_app", PORT="0")
+    with subprocess.Popen(argv, env=environ, cwd=tmp_path) as process:
+        try:
+            until((tmp_path / "loading").exists, what=f"the {name} to load its application")
+            process.terminate()
+            assert process.wait(30) == 0
+        finally:
+            process.kill()

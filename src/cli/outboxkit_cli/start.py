@@ -24,30 +24,45 @@ logger = logging.getLogger("outboxkit.start")
 
 def run_web(*, app: str | None, descriptor: int | None) -> None:
     """Run the web role until SIGTERM or SIGINT."""
+    heed_sigterm()
     # Imported here, like every role: each needs an extra of its own.
     with needs_extra("web"):
         from outboxkit_web.app import create_app
         from outboxkit_web.settings import WebSettings
-    run_http(create_app, WebSettings, app=app, descriptor=descriptor)
+    run_http(create_app, WebSettings, app=app, descriptor=descriptor, uploads=True)
 
 
 def run_worker(*, app: str | None, descriptor: int | None) -> None:
     """Run the worker role until SIGTERM or SIGINT."""
+    heed_sigterm()
     with needs_extra("worker"):
         from outboxkit_worker.app import create_app
         from outboxkit_worker.settings import WorkerSettings
-    run_http(create_app, WorkerSettings, app=app, descriptor=descriptor)
+    run_http(create_app, WorkerSettings, app=app, descriptor=descriptor, uploads=False)
 
 
-def run_http(create_app: Any, role: type[Any], *, app: str | None, descriptor: int | None) -> None:
-    """Run a role that listens: read all settings, load the application, and only then bind the port."""
+def heed_sigterm() -> None:
+    """Let SIGTERM end the process while it starts, as it does later: the kernel keeps it from a PID 1 without a handler.
+
+    A container that is stopped in its first second would otherwise be killed ten seconds later.
+    """
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+
+
+def run_http(create_app: Any, role: type[Any], *, app: str | None, descriptor: int | None, uploads: bool) -> None:
+    """Run a role that listens: read all settings, load the application, and only then bind the port.
+
+    `uploads` says that a request may take minutes to arrive.
+    """
     with needs_extra("web"):
+        from outboxkit_cli.http_protocol import HttpProtocol, UploadProtocol
         from outboxkit_cli.serve import open_listener, serve
     process, settings = read_both(ServingSettings, role, os.environ)
     application = prepare(process, app=app)
     listener = open_listener(host=process.host, port=process.port, descriptor=descriptor)
     litestar = create_app(settings=settings, application=application)
-    serve(litestar, listener=listener, grace=process.grace)
+    protocol = UploadProtocol if uploads else HttpProtocol
+    serve(litestar, listener=listener, grace=process.grace, protocol=protocol)
 
 
 def run_relay(*, once: bool, max_seconds: float | None) -> None:
@@ -55,6 +70,7 @@ def run_relay(*, once: bool, max_seconds: float | None) -> None:
 
     Exits with 1 when `once` could not deliver something that was due.
     """
+    heed_sigterm()
     with needs_extra("relay"):
         from outboxkit_relay.relay import Relay
         from outboxkit_relay.settings import RelaySettings

@@ -5,14 +5,18 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
-from litestar import Litestar, asgi
+from litestar import Litestar, Request, Response, asgi
+from litestar.exceptions import HTTPException
+from litestar.status_codes import HTTP_400_BAD_REQUEST
 from litestar.types import Receive, Scope, Send
 
 from outboxkit.application import Application
-from outboxkit.http import exception_handlers
+from outboxkit.http import exception_handlers, problem_response
 from outboxkit_contracts.messages import MAX_TRIGGER_BYTES
-from outboxkit_worker import replies
+from outboxkit_contracts.problems import Problem, ProblemType
+from outboxkit_worker import documentation, replies
 from outboxkit_worker.draining import Draining
 from outboxkit_worker.readiness import HealthRoutes
 from outboxkit_worker.service import Service
@@ -52,13 +56,18 @@ def create_app(*, settings: WorkerSettings, application: Application) -> Litesta
         await endpoint(scope, receive, send)
 
     return Litestar(
-        route_handlers=[process_job, *health.routes()],
+        route_handlers=[process_job, *health.routes(), *documentation.routes()],
         lifespan=[lifespan],
-        exception_handlers=exception_handlers(),
+        exception_handlers={**exception_handlers(), HTTP_400_BAD_REQUEST: _malformed},
         request_max_body_size=MAX_TRIGGER_BYTES,
         openapi_config=None,
         logging_config=None,
     )
+
+
+def _malformed(_: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
+    """What the framework calls a bad request is one to Litestar's router, a Host that is none: no fault of a trigger's."""
+    return problem_response(Problem.of(ProblemType.MALFORMED_HTTP, f"{error.detail}."))
 
 
 def _announce(settings: WorkerSettings, application: Application) -> None:

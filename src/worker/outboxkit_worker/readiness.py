@@ -7,7 +7,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import psycopg
-from litestar import Response, get
+from litestar import HttpMethod, Response, route
 
 from outboxkit import queries
 from outboxkit.migrations import REVISION
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from outboxkit_worker.service import Service
 
 SERVICE: Final = "worker"
+_METHODS: Final = (HttpMethod.GET, HttpMethod.HEAD)
 
 _Migrations = Literal["current", "behind", "unknown"]
 
@@ -36,13 +37,13 @@ class HealthRoutes:
         self._started = monotonic()
 
     def routes(self) -> list[HTTPRouteHandler]:
-        """The Litestar route handlers."""
+        """The Litestar route handlers; HEAD gets what GET gets, without its body."""
 
-        @get(["/", "/health"], sync_to_thread=False)
+        @route(["/", "/health"], http_method=_METHODS, sync_to_thread=False)
         def health() -> Response[bytes]:
             return _json(self.health().encode(), 200)
 
-        @get("/health/ready")
+        @route("/health/ready", http_method=_METHODS)
         async def ready() -> Response[bytes]:
             readiness = await self.readiness()
             return _json(readiness.encode(), 200 if readiness.status == "ready" else 503)

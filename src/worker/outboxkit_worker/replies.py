@@ -11,7 +11,7 @@ from litestar.types import Send
 
 from outboxkit.handlers import Handlers
 from outboxkit.leases import EARLY, JobState
-from outboxkit_contracts.messages import MAX_TRIGGER_BYTES, Answer
+from outboxkit_contracts.messages import MAX_REQUEST_SECONDS, MAX_TRIGGER_BYTES, Answer
 from outboxkit_contracts.problems import PROBLEM_JSON, Problem, ProblemType
 
 PATH: Final = "/process-job"
@@ -131,6 +131,11 @@ NOT_JSON: Final = problem(
 TOO_LARGE: Final = problem(
     ProblemType.PAYLOAD_TOO_LARGE,
     f"The body has more than {MAX_TRIGGER_BYTES:,} bytes. A trigger carries a job's id; its data belongs in Postgres.",
+)
+TOO_SLOW: Final = problem(
+    ProblemType.REQUEST_TIMEOUT,
+    f"The body did not arrive as a whole within {MAX_REQUEST_SECONDS} seconds.",
+    headers=((b"connection", b"close"),),  # the rest of the body would be taken for the next request
 )
 UNRECORDED: Final = problem(
     ProblemType.INTERNAL_ERROR,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
 import psycopg
@@ -12,16 +12,17 @@ import psycopg
 from outboxkit import traces
 from outboxkit.settings import Secret
 from outboxkit_contracts.headers import parse_prefer_wait
-from outboxkit_contracts.messages import MAX_TRIGGER_BYTES, MalformedTrigger, parse_trigger
+from outboxkit_contracts.messages import MAX_REQUEST_SECONDS, MalformedTrigger, parse_trigger
 from outboxkit_contracts.problems import ProblemType
 from outboxkit_worker import replies
+from outboxkit_worker.arrival import read_body
 from outboxkit_worker.draining import Draining
 from outboxkit_worker.replies import Reply
 from outboxkit_worker.runs import UNRECORDED, Run
 from outboxkit_worker.service import Service
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from litestar.types import Receive, Scope, Send
 
@@ -38,12 +39,20 @@ _JSON: Final = b"application/json"
 class TriggerEndpoint:
     """Answers triggers. Set `service` once there is a database."""
 
-    def __init__(self, *, secrets: Sequence[Secret], wait_max: float, draining: Draining) -> None:
-        """`wait_max` in seconds. Without secrets every request is let in."""
+    def __init__(
+        self,
+        *,
+        secrets: Sequence[Secret],
+        wait_max: float,
+        draining: Draining,
+        read_seconds: float = MAX_REQUEST_SECONDS,
+    ) -> None:
+        """`wait_max` and `read_seconds` (for the body) in seconds. Without secrets every request is let in."""
         self.service: Service | None = None
         self._secrets = tuple(secrets)
         self._wait_max = int(wait_max)
         self._draining = draining
+        self._read_seconds = read_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
@@ -63,13 +72,16 @@ class TriggerEndpoint:
         method = scope.get("method")
         if method != "POST":
             return replies.OPTIONS if method == "OPTIONS" else replies.WRONG_METHOD
-        headers = dict(scope["headers"])
+        headers = _combined(scope["headers"])
         if not self._is_allowed(headers.get(b"x-worker-trigger", b"")):
             return replies.FORBIDDEN
         content_type = headers.get(b"content-type", b"")
         if content_type != _JSON and content_type.partition(b";")[0].strip().lower() != _JSON:
             return replies.NOT_JSON
-        body = await _read(receive)
+        try:
+            body = await read_body(scope, receive, seconds=self._read_seconds)
+        except TimeoutError:
+            return replies.TOO_SLOW
         if body is None:
             return replies.TOO_LARGE
         try:
@@ -150,15 +162,12 @@ async def _first(task: asyncio.Task[object], stop: asyncio.Event, seconds: float
     return task.done()
 
 
-async def _read(receive: Receive) -> bytes | None:
-    """The body; None when it is too large. Raises ConnectionResetError when the client went away."""
-    body = b""
-    while True:
-        message: Any = await receive()  # an HTTP message: either key may be left out
-        if message["type"] == "http.disconnect":
-            raise ConnectionResetError
-        body += message.get("body", b"")
-        if len(body) > MAX_TRIGGER_BYTES:
-            return None
-        if not message.get("more_body"):
-            return bytes(body)
+def _combined(lines: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
+    """The headers by name; one that was sent several times holds all its values (RFC 9110 §5.3).
+
+    So none of several secrets or media types is believed: whichever a proxy looked at, all of them together are neither.
+    """
+    headers: dict[bytes, bytes] = {}
+    for name, value in lines:
+        headers[name] = b", ".join((headers[name], value)) if name in headers else value
+    return headers

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
-import uvicorn
-
 from outboxkit import Handlers, Job, logs
 from outboxkit.application import Application
 from outboxkit.settings import read_settings
+from outboxkit_cli.http_protocol import HttpProtocol
+from outboxkit_cli.serve import open_listener, serve
 from outboxkit_worker.app import create_app
 from outboxkit_worker.settings import WorkerSettings
 
@@ -40,12 +39,11 @@ def deaf(payload: dict[str, Any], job: Job) -> None:  # noqa: ARG001 (every hand
 
 def main() -> None:
     """Serve until a signal, and exit with 0."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    signal.signal(signal.SIGINT, lambda *_: sys.exit(0))
     logs.configure(format="json", level="INFO", stream=sys.stdout)
     settings = read_settings(WorkerSettings, os.environ)
     app = create_app(settings=settings, application=Application(name="serving", handlers=handlers))
-    uvicorn.run(app, port=int(sys.argv[1]), log_config=None, access_log=False, timeout_graceful_shutdown=5)
+    listener = open_listener(host="127.0.0.1", port=int(sys.argv[1]), descriptor=None)
+    serve(app, listener=listener, grace=5, protocol=HttpProtocol)
 
 
 if __name__ == "__main__":

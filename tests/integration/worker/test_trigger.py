@@ -370,7 +370,8 @@ class TestRequests:
         client = start_worker(handlers).client
         response = client.request("DELETE", path)
         problem(response, 405, "method-not-allowed")
-        assert client.options(path).headers["allow"] == response.headers["allow"]
+        allowed = [set(each.headers["allow"].split(", ")) for each in (response, client.options(path))]
+        assert allowed[0] == allowed[1]
 
     def test_the_order_of_the_checks(self, start_worker: Any, handlers: Handlers) -> None:
         """Credentials, then the media type, then the body."""
