@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from http import HTTPStatus
+from http.client import responses
 from typing import Any, Final
 
 import msgspec
@@ -15,6 +17,8 @@ from litestar.connection import ASGIConnection
 from litestar.exceptions import HTTPException
 from litestar.handlers import BaseRouteHandler
 from litestar.types import ExceptionHandlersMap
+from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from outboxkit_contracts.problems import PROBLEM_JSON, Flaw, Problem, ProblemType
 
@@ -31,6 +35,15 @@ _BY_STATUS: Final = {
     415: ProblemType.UNSUPPORTED_MEDIA_TYPE,
     422: ProblemType.INVALID_INPUT,
 }
+
+RETRY_AFTER: Final = 5
+"""Seconds until a request that found no database is worth another try."""
+
+# SQLSTATE of a server that is there but takes no requests: connection exceptions, resources used up, shutting down.
+_AWAY: Final = ("08", "53", "57P")
+
+# Litestar's words for a client that went away before its body had arrived; it has no type of its own for that.
+_CLIENT_LEFT: Final = "client disconnected prematurely"
 
 
 class ProblemError(Exception):
@@ -53,8 +66,17 @@ def problem_response(problem: Problem, *, headers: Mapping[str, str] | None = No
 
 
 def exception_handlers() -> ExceptionHandlersMap:
-    """For `Litestar(exception_handlers=…)`: problems for everything that a route or the framework raises."""
-    return {ProblemError: _own, HTTPException: _framework, Exception: _unexpected}
+    """For `Litestar(exception_handlers=…)`: problems for everything that a route or the framework raises.
+
+    A database that cannot be reached is a 503 with Retry-After; every other unforeseen error is a 500.
+    """
+    return {
+        ProblemError: _own,
+        HTTPException: _framework,
+        DBAPIError: _database,
+        PoolTimeout: _no_database,
+        Exception: _unexpected,
+    }
 
 
 async def json_body(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
@@ -97,11 +119,41 @@ def _own(_: Request[Any, Any, Any], error: ProblemError) -> Response[bytes]:
 
 
 def _framework(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
+    if error.detail == _CLIENT_LEFT:
+        log.info("a client left before its request had arrived")
+        return problem_response(Problem.of(ProblemType.MALFORMED_REQUEST, "The body did not arrive as a whole."))
+    if error.status_code == HTTPStatus.INTERNAL_SERVER_ERROR:
+        return _unexpected(request, error)
     kind = _BY_STATUS.get(error.status_code)
     if kind is None:
-        return _unexpected(request, error)
+        return problem_response(_untyped(error), headers=error.headers)
     problem = Problem.of(kind, _detail(request, error), errors=_flaws(error))
     return problem_response(problem, headers=error.headers)
+
+
+def _untyped(error: HTTPException) -> Problem:
+    """A status that only an application uses, 429 for instance, has no type of ours (RFC 9457 §4.2.1)."""
+    title = responses.get(error.status_code, "Error")
+    return Problem(type="about:blank", title=title, status=error.status_code, detail=error.detail)
+
+
+def _database(request: Request[Any, Any, Any], error: DBAPIError) -> Response[bytes]:
+    state = getattr(error.orig, "sqlstate", None)
+    unreachable = isinstance(error, OperationalError) and (state is None or state.startswith(_AWAY))
+    if error.connection_invalidated or unreachable:
+        return _no_database(request, error)
+    return _unexpected(request, error)
+
+
+def _no_database(_: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+    # The driver's own text: SQLAlchemy adds the statement and what a client sent.
+    log.warning("a request found no database: %s", getattr(error, "orig", error))
+    # It may have been the commit that broke: nobody knows then whether it took effect.
+    detail = (
+        "The database cannot be reached just now; send the request again, with the same Idempotency-Key if it had one."
+    )
+    problem = Problem.of(ProblemType.NO_DATABASE, detail, retry_after=RETRY_AFTER)
+    return problem_response(problem, headers={"Retry-After": str(RETRY_AFTER)})
 
 
 def _unexpected(_: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
@@ -116,7 +168,9 @@ def _detail(request: Request[Any, Any, Any], error: HTTPException) -> str:
     if error.status_code == ProblemType.NOT_FOUND.status:
         return f"There is nothing at {request.url.path}."
     if error.status_code == ProblemType.METHOD_NOT_ALLOWED.status:
-        return f"{request.url.path} does not answer {request.method}; it answers {(error.headers or {}).get('allow')}."
+        return (
+            f"{request.url.path} does not answer {request.method}; the header Allow names the methods it does answer."
+        )
     if error.status_code == ProblemType.PAYLOAD_TOO_LARGE.status:
         return "The body is larger than this server reads (WEB_MAX_BODY_BYTES, 12 MB unless it was changed)."
     return error.detail

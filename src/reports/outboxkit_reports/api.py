@@ -2,73 +2,38 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, TypeAlias
 from uuid import UUID
 
 import msgspec
 from litestar import MediaType, Request, Response, Router, delete, get, post
-from litestar.di import NamedDependency
-from litestar.openapi.spec import OpenAPIMediaType, OpenAPIType, Operation, RequestBody, Schema
-from litestar.openapi.spec.enums import OpenAPIFormat
-from litestar.params import FromPath, HeaderParameter, QueryParameter
+from litestar.openapi.spec import Example
+from litestar.params import PathParameter, QueryParameter
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from outboxkit.http import ProblemError
 from outboxkit_contracts.problems import Flaw, Problem, ProblemType
-from outboxkit_reports import lifecycle, uploads, views
+from outboxkit_reports import examples, lifecycle, operations, uploads, views
+from outboxkit_reports.operations import PATH
 from outboxkit_reports.tables import Report
 from outboxkit_reports.views import ReportPage, ReportView
-from outboxkit_web.idempotency import Answer, once
+from outboxkit_web.idempotency import Answer, IdempotencyKey, once
+from outboxkit_web.sessions import RequestSession
 
-PATH: Final = "/api/reports"
-
-# The page names the hash of its own style sheet; this header cannot, because an older document has another sheet.
-# Both apply, so nothing but that sheet is let in. `sandbox` takes the page's origin away as well.
-DOCUMENT_HEADERS: Final = {
-    "Content-Security-Policy": (
-        "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'; "
-        "frame-ancestors 'none'; sandbox"
-    ),
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cache-Control": "private, no-cache",
-}
+ReportId: TypeAlias = Annotated[
+    UUID, PathParameter(description="The report's id.", examples=[Example(value=str(examples.REPORT_ID))])
+]
 
 
-@dataclass
-class UploadOperation(Operation):
-    """Describes the two bodies that POST takes; read by hand, they are not in the handler's signature."""
-
-    def __post_init__(self) -> None:
-        """Fill in the request body."""
-        title = Schema(type=OpenAPIType.STRING, min_length=1, max_length=uploads.LONGEST_TITLE)
-        text = Schema(type=OpenAPIType.STRING, description="CSV with the columns date, symbol and price.")
-        file = Schema(type=OpenAPIType.STRING, format=OpenAPIFormat.BINARY, description="The same as a file, in UTF-8.")
-        self.request_body = RequestBody(
-            required=True,
-            content={
-                "application/json": OpenAPIMediaType(schema=_object(title=title, csv=text)),
-                "multipart/form-data": OpenAPIMediaType(schema=_object(title=title, file=file)),
-            },
-        )
-
-
-def _object(**properties: Schema) -> Schema:
-    return Schema(type=OpenAPIType.OBJECT, required=list(properties), properties=dict(properties))
-
-
-@post("/", operation_class=UploadOperation)
+@post("/", operation_id="createReport", summary="Create a report from a price file", operation_class=operations.CREATE)
 async def create_report(
-    request: Request[Any, Any, Any],
-    session: NamedDependency[AsyncSession],
-    idempotency_key: Annotated[str | None, HeaderParameter(name="Idempotency-Key")] = None,
+    request: Request[Any, Any, Any], session: RequestSession, idempotency_key: IdempotencyKey
 ) -> Response[ReportView]:
-    """Store a price file and start its report: one transaction writes both.
+    """Store a price file and start its report: one transaction writes both, and nothing is written when either fails.
 
-    201 with the report and its Location; the same answer again for the same Idempotency-Key.
+    The file is checked first, row by row. The report runs in the background; read it to see how far it has come.
     """
     new = await uploads.read(request)
     answer = await once(
@@ -87,36 +52,57 @@ async def _create(session: AsyncSession, new: lifecycle.NewReport) -> Answer:
     return Answer(201, msgspec.to_builtins(view), {"Location": f"{PATH}/{report_id}"})
 
 
-@get("/")
+@get("/", operation_id="listReports", summary="List reports, newest first", operation_class=operations.LIST)
 async def list_reports(
-    session: NamedDependency[AsyncSession],
-    limit: Annotated[int, QueryParameter(ge=1, le=100)] = 20,
-    after: Annotated[str | None, QueryParameter(description="The `next` of the page before.")] = None,
+    session: RequestSession,
+    limit: Annotated[
+        int, QueryParameter(ge=1, le=100, description="The most reports a page has.", examples=[Example(value=20)])
+    ] = 20,
+    after: Annotated[
+        str | None,
+        QueryParameter(
+            description="The `next` of the page before; without it the newest reports come.",
+            schema_extra={"pattern": views.CURSOR_PATTERN},
+            examples=[Example(value=examples.CURSOR)],
+        ),
+    ] = None,
 ) -> ReportPage:
-    """Reports, newest first."""
+    """A page at a time. Every report comes once, also when new ones are created between two pages."""
     return await views.newest(session, limit=limit, after=None if after is None else _cursor(after))
 
 
-@get("/{report_id:uuid}")
-async def read_report(session: NamedDependency[AsyncSession], report_id: FromPath[UUID]) -> ReportView:
-    """One report: its state, its sections and its jobs."""
+@get("/{report_id:uuid}", operation_id="readReport", summary="Read a report", operation_class=operations.READ)
+async def read_report(session: RequestSession, report_id: ReportId) -> ReportView:
+    """Its state, its sections and its jobs."""
     return await _existing(session, report_id)
 
 
-@get("/{report_id:uuid}/document", media_type=MediaType.HTML)
-async def read_document(session: NamedDependency[AsyncSession], report_id: FromPath[UUID]) -> Response[str]:
+@get(
+    "/{report_id:uuid}/document",
+    media_type=MediaType.HTML,
+    operation_id="readDocument",
+    summary="Download a report's page",
+    operation_class=operations.DOCUMENT,
+)
+async def read_document(session: RequestSession, report_id: ReportId) -> Response[str]:
     """The finished page; 409 with the report's state as long as there is none."""
     document = await session.scalar(select(Report.document).where(Report.id == report_id))
     if document is None:
         state = (await _existing(session, report_id)).state
         detail = f"The report is {state}; it has a document when it has succeeded."
         raise ProblemError(Problem.of(ProblemType.CONFLICT, detail, state=state))
-    return Response(document, headers=DOCUMENT_HEADERS)
+    return Response(document, headers=operations.DOCUMENT_HEADERS)
 
 
-@delete("/{report_id:uuid}", status_code=200)
-async def cancel_report(session: NamedDependency[AsyncSession], report_id: FromPath[UUID]) -> ReportView:
-    """Cancel a report: queued jobs at once, running ones are asked to stop. 409 when it has succeeded already."""
+@delete(
+    "/{report_id:uuid}",
+    status_code=200,
+    operation_id="cancelReport",
+    summary="Cancel a report",
+    operation_class=operations.CANCEL,
+)
+async def cancel_report(session: RequestSession, report_id: ReportId) -> ReportView:
+    """Queued jobs are cancelled at once, running ones are asked to stop. The report stays and can be read."""
     try:
         if not await lifecycle.cancel(session, report_id):
             raise _unknown(report_id)

@@ -6,11 +6,11 @@ The data are judged here, at the edge, before any connection is taken from the p
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from litestar import Request
-from litestar.datastructures import UploadFile
+from litestar.datastructures import FormMultiDict, UploadFile
 from litestar.exceptions import ClientException
 from litestar.exceptions.http_exceptions import RequestEntityTooLarge
 
@@ -19,7 +19,10 @@ from outboxkit_contracts.problems import Flaw, Problem, ProblemType
 from outboxkit_reports import prices
 from outboxkit_reports.lifecycle import NewReport
 
-LONGEST_TITLE = 200
+LONGEST_TITLE: Final = 200
+
+TITLE_PATTERN: Final = r"^(?: |[^\p{C}\p{Z}])*[^\p{C}\p{Z}](?: |[^\p{C}\p{Z}])*$"
+"""What `str.isprintable` and not being blank come to, in the regular expressions of JSON Schema."""
 
 
 class JsonUpload(msgspec.Struct, frozen=True):
@@ -69,24 +72,32 @@ async def _multipart(request: Request[Any, Any, Any]) -> NewReport:
         form = await request.form()
     except RequestEntityTooLarge:
         raise
-    except (ClientException, ValueError) as error:
+    except (ClientException, ValueError, LookupError) as error:  # LookupError: a part names an unknown charset
         raise ProblemError(
             Problem.of(ProblemType.MALFORMED_REQUEST, "The body is not a well-formed multipart form.")
         ) from error
-    title, file = form.get("title"), form.get("file")
+    title, file = _field(form, "title"), _field(form, "file")
     if not isinstance(title, str):
-        raise _invalid("The form has no title.", "send the title as a text field named title", "/title")
-    if not isinstance(file, UploadFile):
-        raise _invalid("The form has no file.", "send the price file as a file named file", "/file")
-    return NewReport(title, await file.read())
+        raise _invalid("The title is a file.", "send the title as a text field named title", "/title")
+    return NewReport(title, file.encode() if isinstance(file, str) else await file.read())
+
+
+def _field(form: FormMultiDict, name: str) -> str | UploadFile:
+    """The one field of this name; a second one would be dropped without a word."""
+    values: list[str | UploadFile] = form.getall(name, [])
+    if len(values) == 1:
+        return values[0]
+    if values:
+        raise _invalid(f"The form has {len(values)} fields named {name}.", "send one", f"/{name}")
+    raise _invalid(f"The form has no {name}.", f"send a field named {name}", f"/{name}")
 
 
 def _title(text: str) -> str:
-    title = text.strip()
+    if len(text) > LONGEST_TITLE:
+        raise _invalid("The title is too long.", f"{len(text)} characters; at most {LONGEST_TITLE}", "/title")
+    title = text.strip(" ")
     if not title:
         raise _invalid("The title is empty.", "give the report a title", "/title")
-    if len(title) > LONGEST_TITLE:
-        raise _invalid("The title is too long.", f"{len(title)} characters; at most {LONGEST_TITLE}", "/title")
     if not title.isprintable():
         raise _invalid("The title is not plain text.", "it holds characters that cannot be printed", "/title")
     return title

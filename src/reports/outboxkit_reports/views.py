@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import base64
 import datetime as dt
+import re
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Annotated, Any, Final, Literal, NamedTuple, TypeAlias
 from uuid import UUID
 
 import msgspec
@@ -21,6 +21,13 @@ JobState: TypeAlias = Literal["queued", "running", "succeeded", "failed", "cance
 State: TypeAlias = JobState
 SectionState: TypeAlias = Literal["pending", "queued", "running", "succeeded", "failed", "cancelled"]
 
+CURSOR_PATTERN: Final = "^[0-9a-f]{46}$"
+"""Every text of this shape is a place in the list, and no other text is."""
+
+_MICROSECOND: Final = dt.timedelta(microseconds=1)
+_EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+_HEX_OF_TIME: Final = 14  # microseconds up to the year 4253
+
 
 class JobView(msgspec.Struct, frozen=True, rename="camel"):
     """One job of a report. Created when the request committed, started when its trigger arrived, then finished."""
@@ -29,12 +36,11 @@ class JobView(msgspec.Struct, frozen=True, rename="camel"):
     kind: str
     section: str | None
     state: JobState
-    attempt: int
+    attempt: Annotated[int, msgspec.Meta(ge=0, description="How often it was started.")]
     created_at: dt.datetime
     started_at: dt.datetime | None
     finished_at: dt.datetime | None
-    reason: str | None
-    """Why the last attempt failed, if one did."""
+    reason: Annotated[str | None, msgspec.Meta(description="Why the last attempt failed, if one did.")]
 
 
 class SectionView(msgspec.Struct, frozen=True, rename="camel"):
@@ -54,16 +60,18 @@ class ReportView(msgspec.Struct, frozen=True, rename="camel"):
     created_at: dt.datetime
     completed_at: dt.datetime | None
     cancelled_at: dt.datetime | None
-    sections_done: int
+    sections_done: Annotated[int, msgspec.Meta(ge=0)]
     sections: tuple[SectionView, ...]
     jobs: tuple[JobView, ...]
 
 
 class ReportPage(msgspec.Struct, frozen=True, rename="camel"):
-    """Some reports, newest first. `next` is the cursor of the page after this one, None on the last."""
+    """Some reports, newest first."""
 
     items: tuple[ReportView, ...]
-    next: str | None
+    next: Annotated[
+        str | None, msgspec.Meta(description="The cursor of the page after this one; null when this is the last.")
+    ]
 
 
 class Cursor(NamedTuple):
@@ -73,17 +81,15 @@ class Cursor(NamedTuple):
     id: UUID
 
     def encode(self) -> str:
-        """The cursor as a client sees it, which is opaque."""
-        return base64.urlsafe_b64encode(f"{self.created_at.isoformat()} {self.id}".encode()).decode().rstrip("=")
+        """The cursor as a client sees it, which is opaque: the microseconds since 1970 and the id, in hexadecimal."""
+        return f"{(self.created_at - _EPOCH) // _MICROSECOND:0{_HEX_OF_TIME}x}{self.id.hex}"
 
     @classmethod
     def decode(cls, text: str) -> Cursor:
         """The cursor again; ValueError if it is none of ours."""
-        created_at, _, report_id = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode().partition(" ")
-        moment = dt.datetime.fromisoformat(created_at)
-        if moment.utcoffset() is None:
-            raise ValueError("a cursor's time has a timezone")
-        return cls(moment, UUID(report_id))
+        if not re.fullmatch(CURSOR_PATTERN, text):
+            raise ValueError("not a cursor")
+        return cls(_EPOCH + int(text[:_HEX_OF_TIME], 16) * _MICROSECOND, UUID(text[_HEX_OF_TIME:]))
 
 
 async def one(session: AsyncSession, report_id: UUID) -> ReportView | None:

@@ -16,8 +16,9 @@ from outboxkit import traces, wakeups
 from outboxkit.application import Application
 from outboxkit.database import create_engine
 from outboxkit.http import exception_handlers
-from outboxkit_web import document, sessions
+from outboxkit_web import document, idempotency, sessions
 from outboxkit_web.health import HealthRoutes
+from outboxkit_web.methods import all_methods
 from outboxkit_web.settings import WebSettings
 
 
@@ -44,7 +45,10 @@ def create_app(*, settings: WebSettings, application: Application, documented: b
 
     app = Litestar(
         route_handlers=[HealthRoutes, *application.routes()],
-        dependencies={"session": Provide(sessions.provider(engine))},
+        dependencies={
+            "session": Provide(sessions.provider(engine)),
+            "idempotency_key": Provide(idempotency.provide_key),
+        },
         exception_handlers=exception_handlers(),
         lifespan=[lifespan],
         middleware=[_trace],
@@ -53,6 +57,7 @@ def create_app(*, settings: WebSettings, application: Application, documented: b
         logging_config=None,  # the process has its own; Litestar would put its handlers on the root logger
         openapi_config=document.config() if documented else None,
     )
+    app.asgi_handler = all_methods(app)
     return app
 
 

@@ -126,6 +126,8 @@ async def test_twenty_megabytes_are_refused(client: AsyncTestClient, engine: Asy
         ({"title": 1, "csv": GOOD}, "/title"),
         ({"title": " ", "csv": GOOD}, "/title"),
         ({"title": "x" * 201, "csv": GOOD}, "/title"),
+        ({"title": "x" + " " * 200, "csv": GOOD}, "/title"),
+        ({"title": "a line\n", "csv": GOOD}, "/title"),
         ({"title": "a\x00b", "csv": GOOD}, "/title"),
         ([], None),
     ],
@@ -164,6 +166,29 @@ async def test_a_form_without_file_or_title_is_refused(client: AsyncTestClient) 
     assert problem(no_file, 422, "invalid-input")["errors"][0]["pointer"] == "/file"
     no_title = await client.post("/api/reports", files={"file": ("x.csv", GOOD.encode(), "text/csv")})
     assert problem(no_title, 422, "invalid-input")["errors"][0]["pointer"] == "/title"
+
+
+@pytest.mark.parametrize("charset", ["nope", "hex", "undefined", "idna"])
+async def test_a_charset_that_cannot_be_read_is_refused(client: AsyncTestClient, charset: str) -> None:
+    """400, whether the part names no charset that there is, or one that its bytes are not in."""
+    title = (None, b"\xff", f"text/plain; charset={charset}")
+    answer = await client.post("/api/reports", files={"title": title, "file": ("x.csv", GOOD.encode(), "text/csv")})
+    problem(answer, 400, "malformed-request")
+
+
+@pytest.mark.parametrize("name", ["title", "file"])
+async def test_a_field_that_comes_twice_is_refused(client: AsyncTestClient, engine: AsyncEngine, name: str) -> None:
+    """422: neither of the two is dropped without a word."""
+    form = [("title", (None, "x")), ("file", ("x.csv", GOOD.encode(), "text/csv"))]
+    answer = await client.post("/api/reports", files=[*form, *[field for field in form if field[0] == name]])
+    assert problem(answer, 422, "invalid-input")["errors"][0]["pointer"] == f"/{name}"
+    assert await counts(engine) == (0, 0, 0)
+
+
+async def test_a_file_may_come_without_a_name(client: AsyncTestClient) -> None:
+    """A part needs no filename (RFC 7578 §4.2)."""
+    answer = await client.post("/api/reports", files={"title": (None, "x"), "file": (None, GOOD)})
+    assert answer.status_code == 201, answer.text
 
 
 async def test_the_same_key_and_body_get_the_first_answer(client: AsyncTestClient, engine: AsyncEngine) -> None:
@@ -210,7 +235,10 @@ async def test_lists_reports_newest_first_in_pages(client: AsyncTestClient) -> N
     assert third["next"] is None
 
 
-@pytest.mark.parametrize("query", ["limit=0", "limit=101", "limit=x", "after=x", "after=%00", "after=Zm9v", "after="])
+@pytest.mark.parametrize(
+    "query",
+    ["limit=0", "limit=101", "limit=x", "after=x", "after=%00", "after=Zm9v", "after=", "after=" + "A" * 46],
+)
 async def test_bad_paging_is_refused(client: AsyncTestClient, query: str) -> None:
     """400, and what is wrong."""
     problem(await client.get(f"/api/reports?{query}"), 400, "malformed-request")

@@ -8,7 +8,8 @@ import httpx
 import msgspec
 import pytest
 from litestar import Litestar, Request, Response, get, post
-from litestar.params import HeaderParameter, JSONBody
+from litestar.exceptions import HTTPException
+from litestar.params import FromQuery, HeaderParameter, JSONBody
 from sqlalchemy import text
 
 from databases import Database
@@ -17,7 +18,7 @@ from outboxkit.application import Application
 from outboxkit.http import json_body
 from outboxkit.settings import Secret
 from outboxkit_web.app import create_app
-from outboxkit_web.idempotency import Answer, once
+from outboxkit_web.idempotency import Answer, IdempotencyKey, once
 from outboxkit_web.sessions import RequestSession
 from outboxkit_web.settings import WebSettings
 
@@ -65,8 +66,26 @@ async def seen(session: RequestSession) -> int:
     return int((await session.execute(text("select count(*) from outboxkit.jobs"))).scalar_one())
 
 
+@get("/impatient")
+async def impatient() -> None:
+    """An application's own refusal."""
+    raise HTTPException("once a minute", status_code=429, headers={"Retry-After": "60"})
+
+
+@get("/sql")
+async def sql(session: RequestSession, statement: FromQuery[str]) -> None:
+    """Runs a statement."""
+    await session.execute(text(statement))
+
+
+@post("/keyed")
+async def keyed(idempotency_key: IdempotencyKey) -> dict[str, str | None]:
+    """The key."""
+    return {"key": idempotency_key}
+
+
 class _Module:
-    routes = (order, late, seen)
+    routes = (order, late, seen, impatient, sql, keyed)
 
 
 def app_for(url: str) -> Litestar:
@@ -205,6 +224,45 @@ async def test_unknown_paths_and_methods_are_problems(client: httpx.AsyncClient)
     assert "POST" in wrong.headers["allow"]
 
 
+async def test_two_keys_are_refused(client: httpx.AsyncClient) -> None:
+    """Two hops could each go by another one; one key, or none, is what the route is given."""
+    for headers, found in [([], None), ([("Idempotency-Key", "a")], "a")]:
+        assert (await client.post("/keyed", headers=headers)).json() == {"key": found}
+    two = await client.post("/keyed", headers=[("Idempotency-Key", "a"), ("idempotency-key", "a")])
+    assert (two.status_code, two.json()["type"]) == (400, "urn:outboxkit:problem:malformed-request")
+
+
+@pytest.mark.parametrize(
+    ("path", "methods"),
+    [("/orders", "OPTIONS, POST"), ("/seen", "GET, HEAD, OPTIONS"), ("/health", "GET, HEAD, OPTIONS")],
+)
+async def test_allow_names_every_method(client: httpx.AsyncClient, path: str, methods: str) -> None:
+    """The same in OPTIONS and in 405, in one order, and HEAD wherever there is GET."""
+    for method, status in (("OPTIONS", 204), ("PATCH", 405)):
+        answer = await client.request(method, path)
+        assert (answer.status_code, answer.headers["allow"]) == (status, methods)
+
+
+async def test_head_is_get_without_a_body(client: httpx.AsyncClient) -> None:
+    """Status and headers are GET's; a path without GET does not answer HEAD."""
+    got, head = await client.get("/seen"), await client.head("/seen")
+    assert (head.status_code, dict(head.headers), head.content) == (200, dict(got.headers), b"")
+    assert (await client.head("/orders")).status_code == 405
+
+
+async def test_a_status_of_the_applications_own_keeps_its_meaning(client: httpx.AsyncClient) -> None:
+    """A status for which the kit has no problem type is a problem without one, with its headers; not a 500."""
+    answer = await client.get("/impatient")
+    assert (answer.status_code, answer.headers["retry-after"]) == (429, "60")
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json() == {
+        "type": "about:blank",
+        "title": "Too Many Requests",
+        "status": 429,
+        "detail": "once a minute",
+    }
+
+
 async def test_health_and_readiness(client: httpx.AsyncClient) -> None:
     """Live while the process answers, ready while the migrated database does."""
     for path in ("/", "/health"):
@@ -226,9 +284,20 @@ async def test_not_ready_without_migrations(empty_database: Database) -> None:
 
 
 async def test_not_ready_without_a_database() -> None:
-    """With no database to be reached the web role starts, is live, and is not ready."""
+    """With no database to be reached the web role starts, is live, is not ready, and says when to try again."""
     app = app_for("postgresql://nobody@127.0.0.1:1/none")
     async with app.lifespan(), httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://web") as client:
         assert (await client.get("/health")).status_code == 200
         ready = await client.get("/health/ready")
         assert (ready.status_code, ready.json()["database"]) == (503, "down")
+        answer = await client.get("/seen")
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+    assert answer.json()["type"] == "urn:outboxkit:problem:no-database"
+
+
+async def test_a_broken_connection_is_no_database(client: httpx.AsyncClient) -> None:
+    """A session that Postgres ends in the middle of a request is a 503 with Retry-After; what is broken in SQL a 500."""
+    ended = await client.get("/sql", params={"statement": "select pg_terminate_backend(pg_backend_pid())"})
+    assert (ended.status_code, ended.headers["retry-after"]) == (503, "5")
+    assert (await client.get("/sql", params={"statement": "select nonsense"})).status_code == 500
+    assert (await client.get("/sql", params={"statement": "select 1"})).status_code == 200
