@@ -23,6 +23,10 @@ class Request:
     path: str
     headers: dict[str, str]
     body: bytes
+    lines: tuple[tuple[str, str], ...] = ()
+    """Every header line as it came, the name in lower case."""
+    connection: int = 0
+    """Which connection it came on; the first is 1."""
 
     @property
     def job_id(self) -> UUID:
@@ -37,7 +41,10 @@ class Request:
 
 @dataclass(frozen=True)
 class Reply:
-    """An answer; `raw` is written as it is instead. `then` says what happens to the connection afterwards."""
+    """An answer; `raw` is written as it is instead. `then` says what happens to the connection afterwards.
+
+    keep: the next request may come. close, reset: it ends. silence: nothing more comes. endless: more comes for ever.
+    """
 
     status: int = 200
     body: bytes = b""
@@ -84,9 +91,12 @@ class Sink:
         """Listens on the loopback interface, on a free port unless one is given."""
         self.answering = answering
         self.requests: list[Request] = []
+        self.connections = 0
+        self.greeting = b""  # said to whoever connects, before anything is read
+        self._open: set[asyncio.StreamWriter] = set()
         self._port = port
         self._server: asyncio.Server | None = None
-        self._connections: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
 
     @property
     def url(self) -> str:
@@ -99,6 +109,12 @@ class Sink:
         """The jobs that were asked for, in order."""
         return [request.job_id for request in self.requests]
 
+    async def say(self, unasked: bytes) -> None:
+        """Write something on every open connection that nobody has asked for."""
+        for writer in self._open:
+            writer.write(unasked)
+            await writer.drain()
+
     async def __aenter__(self) -> Self:
         """Listen."""
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", self._port, backlog=1024)
@@ -110,26 +126,31 @@ class Sink:
         """Stop listening and drop every connection."""
         assert self._server is not None
         self._server.close()
-        for task in self._connections:
+        for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*self._connections, return_exceptions=True)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._server.wait_closed()
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
-        self._connections.add(task)
+        self._tasks.add(task)
+        self._open.add(writer)
+        self.connections += 1
+        number = self.connections
         try:
-            while await self._serve(reader, writer):
+            writer.write(self.greeting)
+            while await self._serve(reader, writer, number):
                 pass
         except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
             pass
         finally:
-            self._connections.discard(task)
+            self._tasks.discard(task)
+            self._open.discard(writer)
             writer.transport.abort()
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
-        request = await self._read(reader)
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int) -> bool:
+        request = await self._read(reader, number)
         self.requests.append(request)
         found: Any = self.answering(request)
         reply: Reply = await found if inspect.isawaitable(found) else found
@@ -137,17 +158,23 @@ class Sink:
         await writer.drain()
         if reply.then == "silence":
             await asyncio.Event().wait()
+        while reply.then == "endless":
+            writer.write(b"a" * 65536)
+            await writer.drain()
         if reply.then == "reset":
             # Lingering for no time makes the kernel send RST instead of FIN.
             connection = writer.get_extra_info("socket")
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         return reply.then == "keep"
 
-    async def _read(self, reader: asyncio.StreamReader) -> Request:
+    async def _read(self, reader: asyncio.StreamReader, number: int) -> Request:
         head = (await reader.readuntil(b"\r\n\r\n")).decode("utf-8").split("\r\n")
         method, path, _ = head[0].split(" ")
-        headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in head[1:] if line)}
-        return Request(method, path, headers, await reader.readexactly(int(headers.get("content-length", "0"))))
+        split = (line.partition(":") for line in head[1:] if line)
+        lines = tuple((name.lower(), value.strip()) for name, _, value in split)
+        headers = dict(lines)
+        body = await reader.readexactly(int(headers.get("content-length", "0")))
+        return Request(method, path, headers, body, lines, number)
 
 
 def free_port() -> int:

@@ -1,50 +1,14 @@
-"""What each answer does to the trigger and to the job."""
+"""What answers do to the trigger and to the job over time; what each does by itself: tests/contract/relay."""
 
 import asyncio
 import time
-from collections.abc import Callable
-from uuid import uuid4
 
 import pytest
 
 from databases import Database
-from outboxkit_contracts import Answer, Problem, ProblemType
+from outboxkit_contracts import Problem, ProblemType
 from relaying import Tables, eventually, running, settings
-from sink import GARBAGE, HALF, RESET, SILENCE, Reply, Request, Sink, accepted, problem
-
-
-@pytest.mark.parametrize(
-    ("kind", "reason"),
-    [
-        (ProblemType.MALFORMED_REQUEST, "malformed-request"),
-        (ProblemType.PAYLOAD_TOO_LARGE, "payload-too-large"),
-        (ProblemType.UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type"),
-    ],
-)
-async def test_a_refusal_buries_the_trigger_and_fails_the_job(
-    database: Database, db: Tables, sink: Sink, kind: ProblemType, reason: str
-) -> None:
-    """A 400, 413 or 415 of ours writes one dead letter with the worker's words, and the job is failed."""
-    sink.answering = lambda _: problem(kind, detail="no good")
-    job = await db.enqueue()
-    async with running(settings(database, sink.url)):
-        await eventually(db.empty, what="the trigger to be settled")
-    assert len(sink.requests) == 1
-    assert await db.state(job) == "failed"
-    letters = await db.rows(
-        "select job_id, stage, reason, attempts, last_status, last_error from outboxkit.dead_letters"
-    )
-    assert letters == [(job, "trigger", reason, 1, kind.status, f"HTTP {kind.status} {reason}: no good")]
-
-
-async def test_an_absent_job_is_buried(database: Database, db: Tables, sink: Sink) -> None:
-    """unknown-job is believed when the jobs row is gone: the trigger gets a dead letter and goes."""
-    sink.answering = lambda _: problem(ProblemType.UNKNOWN_JOB)
-    job = await db.enqueue()
-    await db.rows("delete from outboxkit.jobs")
-    async with running(settings(database, sink.url)):
-        await eventually(db.empty, what="the trigger to be settled")
-    assert await db.letters() == [(job, "unknown-job")]
+from sink import Reply, Request, Sink, accepted, problem
 
 
 async def test_a_job_that_runs_gets_no_dead_letter(database: Database, db: Tables, sink: Sink) -> None:
@@ -141,61 +105,12 @@ async def test_a_full_worker_gets_half_as_much_at_once(database: Database, db: T
     assert await db.letters() == []
 
 
-def echo(request: Request) -> Reply:
-    """A stranger that sends back everything it was sent."""
-    text = " ".join(f"{name}: {value}" for name, value in request.headers.items())
-    return Reply(500, text.encode(), "text/plain", {"x-echo": request.headers["x-worker-trigger"]})
-
-
-def another_job(_: Request) -> Reply:
-    """An answer of the protocol, about some other job."""
-    return Reply(202, Answer(uuid4(), True, "running", False, "").encode())
-
-
-STRANGERS: dict[str, Callable[[Request], Reply]] = {
-    "an unauthorized problem": lambda _: problem(ProblemType.UNAUTHORIZED),
-    "a bare 403": lambda _: Reply(403, b"no", "text/plain"),
-    "a login page": lambda _: Reply(200, b"<html>Sign in</html>", "text/html"),
-    "an answer for another job": another_job,
-    "a redirect": lambda _: Reply(307, headers={"location": "/elsewhere"}),
-    "a plain 404": lambda _: Reply(404, b"{}", "application/json"),
-    "a problem of nobody's": lambda _: Reply(400, b'{"type":"about:blank"}', "application/problem+json"),
-    "a 502": lambda _: Reply(502, b"bad gateway", "text/plain"),
-    "half an answer": lambda _: HALF,
-    "a reset": lambda _: RESET,
-    "silence": lambda _: SILENCE,
-    "another protocol": lambda _: GARBAGE,
-    "a header without end": lambda _: Reply(raw=b"HTTP/1.1 200 OK\r\nx-long: " + b"a" * 100_000, then="close"),
-    "an endless body": lambda _: Reply(raw=b"HTTP/1.1 200 OK\r\n\r\n" + b"a" * 500_000, then="silence"),
-    "compressed rubbish": lambda _: Reply(200, b"\x1f\x8b" + b"\0" * 50, headers={"content-encoding": "gzip"}),
-    "an echo of the secret": echo,
-    "an echo that is not HTTP": lambda r: Reply(
-        raw=f"{r.headers['x-worker-trigger']} ?\r\n\r\n".encode(), then="close"
-    ),
-}
-
-
-@pytest.mark.parametrize("stranger", STRANGERS)
-async def test_what_is_no_worker_neither_acks_nor_buries(
-    database: Database, db: Tables, sink: Sink, stranger: str
-) -> None:
-    """The row stays, no attempt is counted, what was wrong is written down without the secret; a worker gets it later."""
-    sink.answering = STRANGERS[stranger]
-    await db.enqueue()
-    limits = {"RELAY_MAX_ATTEMPTS": "1", "RELAY_DELIVERY_TIMEOUT_SECONDS": "0.3", "RELAY_LEASE_SECONDS": "5"}
-    async with running(settings(database, sink.url, **limits)):
-        error = await eventually(lambda: db.value("select last_error from outboxkit.outbox"), what="a fault")
-        assert await db.value("select attempts from outboxkit.outbox") == 0
-        assert "test-secret" not in error
-        assert all(request.path == "/process-job" for request in sink.requests)
-        sink.answering = accepted
-        await eventually(db.empty, what="the trigger to be settled")
-    assert await db.letters() == []
+ENDLESS = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\r\n" + b"a" * 500_000
 
 
 async def test_a_long_answer_is_not_read_to_its_end(database: Database, db: Tables, sink: Sink) -> None:
     """Of an endless body only the first part is waited for: the fault comes long before the deadline."""
-    sink.answering = STRANGERS["an endless body"]
+    sink.answering = lambda _: Reply(raw=ENDLESS, then="silence")
     await db.enqueue()
     async with running(settings(database, sink.url, RELAY_DELIVERY_TIMEOUT_SECONDS="60")):
         error = await eventually(lambda: db.value("select last_error from outboxkit.outbox"), what="a fault", within=10)

@@ -1,4 +1,4 @@
-"""A broken endpoint is not a broken message (G6)."""
+"""A broken endpoint is not a broken message (G6). Bad releases are in tests/contract/relay/test_bad_deploys.py."""
 
 import asyncio
 from collections import Counter
@@ -131,20 +131,6 @@ async def test_an_outage_of_one_address_is_its_own(database: Database, db: Table
             assert set(other.job_ids) == set(broken)
 
 
-async def test_a_bad_release_costs_four_dead_letters(database: Database, db: Tables, sink: Sink) -> None:
-    """A worker that answers 400 to everything buries four of 1,000 rows; the rest arrive after the rollback."""
-    await db.enqueue_many(1000)
-    sink.answering = lambda _: problem(ProblemType.MALFORMED_REQUEST)
-    async with running(settings(database, sink.url, RELAY_MAX_ATTEMPTS="1")):
-        await eventually(lambda: len(sink.requests) >= PROBES, what=f"{PROBES} refusals")
-        assert len(await db.letters()) <= 4
-        before = len(sink.requests)
-        sink.answering = accepted
-        await eventually(db.empty, what="the rest to arrive")
-    assert len(await db.letters()) == 4
-    assert len(set(sink.job_ids[before:])) == 996
-
-
 async def test_bad_messages_among_good_ones_are_all_buried(database: Database, db: Tables, sink: Sink) -> None:
     """Ten bad messages among two hundred are each buried: acks between them show that the worker is well."""
     jobs = await db.enqueue_many(200)
@@ -157,20 +143,6 @@ async def test_bad_messages_among_good_ones_are_all_buried(database: Database, d
     async with running(settings(database, sink.url, RELAY_CONCURRENCY="4")):
         await eventually(db.empty, what="every trigger to be settled")
     assert {job for job, _ in await db.letters()} == bad
-
-
-async def test_a_worker_on_another_database_costs_nothing(database: Database, db: Tables, sink: Sink) -> None:
-    """404 unknown-job for jobs that are there is the endpoint's fault: none of 1,000 is buried."""
-    await db.enqueue_many(1000)
-    sink.answering = lambda _: problem(ProblemType.UNKNOWN_JOB)
-    async with running(settings(database, sink.url, RELAY_MAX_ATTEMPTS="1")):
-        await eventually(lambda: len(sink.requests) >= PROBES, what=f"{PROBES} answers")
-        await nothing_was_held_against_the_rows(db, 1000)
-        errors = await db.rows("select distinct last_error from outboxkit.outbox where last_error is not null")
-        assert errors == [("HTTP 404 unknown-job, but the job is there: the worker uses another database",)]
-        sink.answering = accepted
-        await eventually(db.empty, what="everything to arrive")
-    assert await db.letters() == []
 
 
 async def test_a_row_that_breaks_a_healthy_worker_is_buried(database: Database, db: Tables, sink: Sink) -> None:

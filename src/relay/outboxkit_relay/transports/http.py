@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from typing import Final
+from typing import Any, Final
 
 import aiohttp
 from yarl import URL
@@ -23,6 +23,21 @@ LONGEST_ANSWER: Final = 64 * 1024
 # Below the five seconds after which uvicorn and others close an idle connection: a request that crosses such a close gets no
 # answer, and looks like a fault of the endpoint.
 IDLE_SECONDS: Final = 3.0
+
+
+class QuietConnector(aiohttp.TCPConnector):
+    """† Hands out a kept-alive connection only if nothing has come on it since its last answer.
+
+    A proxy may say 408 unasked on an idle connection, a server may answer twice. aiohttp would take that for the answer to
+    the next trigger, and a refusal of nothing would bury a job that nobody has refused.
+    """
+
+    async def _get(self, key: Any, traces: Any) -> Any:
+        connection: Any = await super()._get(key, traces)
+        while connection is not None and connection.protocol.should_close:
+            connection.close()
+            connection = await super()._get(key, traces)
+        return connection
 
 
 class HttpTransport:
@@ -45,7 +60,7 @@ class HttpTransport:
         if wait > 0:
             fixed[headers.PREFER] = f"wait={wait}"
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=connections, keepalive_timeout=IDLE_SECONDS),
+            connector=QuietConnector(limit=connections, keepalive_timeout=IDLE_SECONDS),
             headers=fixed,
             timeout=aiohttp.ClientTimeout(total=deadline),
             cookie_jar=aiohttp.DummyCookieJar(),
