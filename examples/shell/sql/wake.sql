@@ -1,0 +1,2 @@
+-- After the commit, and only to save a poll interval: wakes relays and pollers.
+notify outboxkit_wake;
