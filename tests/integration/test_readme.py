@@ -4,6 +4,8 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from textwrap import indent
 from types import SimpleNamespace
@@ -14,7 +16,9 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
+from databases import Database
 from outboxkit.testing import assert_enqueued, run_jobs
+from outboxkit_contracts.conformance import select
 from waiting import until
 
 README = Path(__file__).parents[2] / "README.md"
@@ -68,23 +72,43 @@ async def test_the_readmes_job_runs(engine: AsyncEngine, monkeypatch: pytest.Mon
         assert (await session.execute(text("select invoiced from readme_orders"))).scalar_one()
 
 
-def test_the_worker_by_hand(tmp_path: Path, free_port: int) -> None:
-    """`outboxkit start` and the curl line, as they stand there: a 400 that says how to make a job, and a line in the log."""
-    start, curl = blocks("sh")
+@contextmanager
+def worker_by_hand(tmp_path: Path, port: int, **variables: str) -> Iterator[tuple[dict[str, str], Path]]:
+    """`outboxkit start` as it stands there, until the block ends, which it does well; yields its environment and its log."""
     bin_folder = Path(sys.executable).parent
-    environment = {"PATH": f"{bin_folder}:{os.environ['PATH']}", "PORT": str(free_port), "HOME": str(tmp_path)}
+    environment = {"PATH": f"{bin_folder}:{os.environ['PATH']}", "PORT": str(port), "HOME": str(tmp_path), **variables}
     log = tmp_path / "log"
     with log.open("wb") as out:
-        worker = subprocess.Popen(["bash", "-c", f"exec env {start}"], env=environment, stdout=out, stderr=out)
+        worker = subprocess.Popen(
+            ["bash", "-c", f"exec env {blocks('sh')[0]}"], env=environment, stdout=out, stderr=out
+        )
     try:
         until(lambda: "Listening on" in log.read_text(), what="the worker to listen")
-        answer = subprocess.check_output(["bash", "-c", curl.replace("8080", str(free_port))], text=True)
-        assert answer == blocks("json")[0].strip()
-        until(lambda: "Received trigger" in log.read_text(), what="the trigger in the log")
-        assert "test-secret" not in log.read_text()
+        yield environment, log
     finally:
         worker.terminate()
         assert worker.wait(timeout=20) == 0
+
+
+def test_the_worker_by_hand(tmp_path: Path, free_port: int) -> None:
+    """The curl line gets a 400 that says how to make a job, and leaves a line in the log."""
+    with worker_by_hand(tmp_path, free_port) as (_, log):
+        curl = blocks("sh")[1].replace("8080", str(free_port))
+        answer = subprocess.check_output(["bash", "-c", curl], text=True)
+        assert answer == blocks("json")[0].strip()
+        until(lambda: "Received trigger" in log.read_text(), what="the trigger in the log")
+        assert "test-secret" not in log.read_text()
+
+
+def test_conformance_by_hand(tmp_path: Path, free_port: int, database: Database) -> None:
+    """The line under "A worker in another language" finds nothing wrong with that worker; it is as many rules as it says."""
+    with worker_by_hand(tmp_path, free_port, DATABASE_URL=database.url) as (environment, _):
+        line = blocks("sh")[2].strip().replace("8080", str(free_port))
+        done = subprocess.run(
+            ["bash", "-c", f"{line} --level basic"], env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert f"{len(select())} rules" in README.read_text()
 
 
 @pytest.fixture

@@ -162,6 +162,56 @@ def demo(csv: Path) -> None:
     run(csv)
 
 
+@outboxkit.command()
+@click.argument("url")
+@click.option("--secret", envvar="WORKER_TRIGGER_SECRET", show_envvar=True, help="What the worker expects.")
+@click.option("--header", "headers", multiple=True, metavar="'NAME: VALUE'", help="Sent with every request.")
+@click.option("--job-id-command", metavar="COMMAND", help="Prints the id of a new job; {need} stands for its sort.")
+@click.option("--database-url", metavar="URL", help="Make jobs here, and look at what becomes of them.")
+@click.option("--kind", metavar="KIND[=JSON]", help="With --database-url: a kind whose handler succeeds at once.")
+@click.option("--slow-kind", metavar="KIND[=JSON]", help="One that succeeds after 2 to 10 seconds.")
+@click.option("--failing-kind", metavar="KIND[=JSON]", help="One that fails.")
+@click.option("--slots", type=click.IntRange(1, 1000), help="How many jobs the worker runs at once: fill it up.")
+@click.option("--level", type=click.Choice(["basic", "full"]), default="full", show_default=True)
+@click.option("--only", multiple=True, metavar="PATTERN", help="Checks to run: jobs.*, request.media-type …")
+@click.option(
+    "--deadline", type=click.FloatRange(0.1, 600), default=10.0, show_default=True, help="Seconds an answer may take."
+)
+@click.option(
+    "--examples", type=click.IntRange(1), default=100, show_default=True, help="Generated requests of each sort."
+)
+@click.option("--report", "reports", multiple=True, metavar="FORMAT[=FILE]", help="junit, json or html.")
+@click.option("--strict", is_flag=True, help="A check that is skipped counts as a failure.")
+@click.pass_context
+def conformance(ctx: click.Context, /, **options: Any) -> None:
+    """Hold the worker at URL, in any language, against openapi/process-job.yaml.
+
+    Point it at a worker that nothing else triggers (JOB_TRIGGER_MODE=none), never at one in production: it makes jobs, and
+    tries to break the worker. {need} is quick, slow, failing, future or unknown-kind; the command exits with 64 for a sort
+    that it cannot make. The exit status is 1 when a check failed.
+    """
+    from outboxkit_cli.extras import needs_extra
+
+    with needs_extra("contracts"):
+        from outboxkit_cli import conformance as suite
+
+        ctx.exit(
+            suite.conformance(
+                suite.ConformanceOptions(
+                    **{
+                        **options,
+                        "headers": tuple(map(suite.header, options["headers"])),
+                        "reports": tuple(map(suite.report, options["reports"])),
+                        "level": options["level"],
+                        "kind": suite.kind(options["kind"], "--kind"),
+                        "slow_kind": suite.kind(options["slow_kind"], "--slow-kind"),
+                        "failing_kind": suite.kind(options["failing_kind"], "--failing-kind"),
+                    }
+                )
+            )
+        )
+
+
 def database_from_environment() -> str:
     """Return DATABASE_URL; SettingsError says how to set it."""
     return read_settings(DatabaseSettings, os.environ).database_url.reveal()
