@@ -60,6 +60,19 @@ def test_the_command_line_that_it_prints_shows_the_failure(url: str) -> None:
     assert shown.stdout.startswith("HTTP/1.1 404")
 
 
+def test_what_curl_cannot_send_is_printed_for_bash(database: Database, psql: Path) -> None:
+    """Bytes on a socket: pasted into bash they get the same answer, with the secret from the environment."""
+    with running(broken("closes on chunks"), database.url, psql) as address:
+        done = conformance(address, "--only", "http.chunked")
+        line = next(line for line in done.stdout.splitlines() if line.startswith("    try "))
+        environment = os.environ | {"WORKER_TRIGGER_SECRET": SECRET}
+        command = ["bash", "-c", line.removeprefix("    try").strip()]
+        shown = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert SECRET not in done.stdout
+    assert shown.stdout.startswith("HTTP/1.1 400"), (line, shown)
+    assert "No chunks here." in shown.stdout
+
+
 def test_reports_are_written_in_three_formats(url: str, tmp_path: Path) -> None:
     """JUnit XML, JSON and HTML say the same, and hold no secret."""
     files = {name: tmp_path / f"report.{name}" for name in ("junit", "json", "html")}

@@ -70,15 +70,12 @@ class Wire:
 
     @property
     def command(self) -> str:
-        """A command line that sends the same bytes."""
+        """A command line for bash that sends the same bytes and prints what comes back."""
         parts = urlsplit(self._probe.target.base)
-        tls = parts.scheme == "https"
-        port = parts.port or (443 if tls else 80)
-        to = f"openssl s_client -quiet -connect {parts.hostname}:{port}" if tls else f"nc {parts.hostname} {port}"
-        shown = self._sent
-        for name, value in (*self._probe.target.headers, *self._probe.credentials()):
-            shown = shown.replace(f"{name}: {value}".encode(), f"{name}: <{name}>".encode())
-        return f"{{ {shell_writer(shown)}; }} | {to}"
+        writer = _writer(self._sent, self._probe.target.secrets)
+        if parts.scheme == "https":
+            return f"{{ {writer}; }} | openssl s_client -quiet -connect {parts.hostname}:{parts.port or 443}"
+        return f"exec 3<>/dev/tcp/{parts.hostname}/{parts.port or 80}; {{ {writer}; }} >&3; timeout 10 cat <&3"
 
     def _receive(self, parser: h11.Connection, exchange: Exchange, deadline: float) -> bool:
         """Read one answer into the exchange; whether there was one."""
@@ -108,6 +105,15 @@ class Wire:
             data = b""
         self.closed = self.closed or not data
         return data
+
+
+def _writer(content: bytes, secrets: Sequence[tuple[str, str]]) -> str:
+    """Commands that write these bytes, with shell variables in place of secrets."""
+    for value, variable in secrets:
+        before, found, after = content.partition(value.encode())
+        if found:
+            return f'{_writer(before, secrets)}; printf %s "${variable}"; {_writer(after, secrets)}'
+    return shell_writer(content)
 
 
 @contextmanager
