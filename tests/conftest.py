@@ -17,6 +17,8 @@ from databases import Database, Server
 from outboxkit_cli.embedded import EmbeddedPostgres, installation
 
 pytest_plugins = ["contract.counting"]
+# Modules that hold assertions and are no tests; here, before any test imports them, of whatever folder.
+pytest.register_assert_rewrite("integration.outbox")
 
 # A run that was started in the background has these ignored and hands that on; what the tests start must hear them.
 for _number in (signal.SIGINT, signal.SIGHUP):

@@ -64,7 +64,7 @@ def test_an_engine_that_can_be_started_is(checkout: Path) -> None:
     add_program(checkout.parent / "shared" / "docker" / "with-docker", STARTER)
     done = run(checkout)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("engine started\nmake test on container\n")
+    assert done.stdout.startswith("engine started\nmake lint-openapi on \nmake test on container\n")
 
 
 def test_an_engine_that_does_not_start_fails_it(checkout: Path) -> None:

@@ -2,10 +2,8 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-pytest.register_assert_rewrite("integration.outbox")
-
-from databases import Database, Server  # noqa: E402 (asserts in what is imported below are to be rewritten)
-from integration.outbox.stage import Stage, staged  # noqa: E402
+from databases import Database, Server
+from integration.outbox.stage import Stage, staged
 
 
 @pytest.fixture
