@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 import postgres_server as servers
 from container_engine import UnavailableError
-from databases import Database, Server
+from databases import Database, Server, branches
 from outboxkit_cli.embedded import EmbeddedPostgres, installation
 
 pytest_plugins = ["contract.counting"]
@@ -68,13 +68,6 @@ def postgres_server(request: pytest.FixtureRequest) -> Iterator[Server]:
             request.session.shouldfail = f"Postgres did not start: {error}"
             raise
         yield Server(url)
-
-
-def branches() -> list[str]:
-    """The migration branches that exist: the kit's, and the sample application's."""
-    from outboxkit.migrations import scripts
-
-    return [name for name in ("outboxkit", "reports") if any((scripts() / name).rglob("*.py"))]
 
 
 @pytest.fixture(scope="session")

@@ -68,3 +68,10 @@ class Server:
     def _execute(self, statement: sql.Composed) -> None:
         with psycopg.connect(self.url, autocommit=True) as connection:
             connection.execute(statement)
+
+
+def branches() -> list[str]:
+    """The migration branches that exist: the kit's, and the sample application's."""
+    from outboxkit.migrations import scripts
+
+    return [name for name in ("outboxkit", "reports") if any((scripts() / name).rglob("*.py"))]

@@ -20,8 +20,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Column, Integer, MetaData, Table, pool
 from sqlalchemy.exc import OperationalError
 
-from conftest import branches
-from databases import Database, Server
+from databases import Database, Server, branches
 from outboxkit.alembic import include_object
 from outboxkit.database import sqlalchemy_url
 from outboxkit.migrations import REVISION, included_tables, scripts, sql, upgrade
