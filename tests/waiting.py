@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable
 
+import httpx
 import psutil
 
 LONGEST = 60.0
@@ -40,3 +41,11 @@ def command_line(process: psutil.Process) -> list[str]:
         return process.cmdline()
     except (psutil.NoSuchProcess, psutil.ZombieProcess):
         return []
+
+
+def answers(url: str) -> bool:
+    """Tell whether a role, or any other worker, is alive at this URL."""
+    try:
+        return httpx.get(f"{url}/health").status_code == 200
+    except httpx.TransportError:
+        return False

@@ -14,9 +14,7 @@ import pytest
 
 from databases import Database
 from outboxkit_cli.sockets import address, listening_socket
-from waiting import until
-
-REFUSED = (httpx.TransportError,)
+from waiting import answers, until
 
 
 def environment(database: Database, **variables: str) -> dict[str, str]:
@@ -44,14 +42,6 @@ def role(name: str, environ: dict[str, str], log: Path) -> Iterator[tuple["subpr
     finally:
         process.kill()
         process.wait()
-
-
-def answers(url: str) -> bool:
-    """Whether anything answers at this URL."""
-    try:
-        return httpx.get(f"{url}/health").status_code == 200
-    except REFUSED:
-        return False
 
 
 def test_migrating_twice_is_migrating_once(empty_database: Database) -> None:

@@ -202,7 +202,6 @@ def conformance(ctx: click.Context, /, **options: Any) -> None:
                         **options,
                         "headers": tuple(map(suite.header, options["headers"])),
                         "reports": tuple(map(suite.report, options["reports"])),
-                        "level": options["level"],
                         "kind": suite.kind(options["kind"], "--kind"),
                         "slow_kind": suite.kind(options["slow_kind"], "--slow-kind"),
                         "failing_kind": suite.kind(options["failing_kind"], "--failing-kind"),

@@ -15,7 +15,7 @@ import psycopg
 from outboxkit_cli.failures import CommandFailed
 from outboxkit_cli.terminal import is_terminal
 from outboxkit_contracts.conformance import Check, CommandJobs, Jobs, Level, NoJobs, Result, Target, run, select
-from outboxkit_contracts.conformance.database import DatabaseJobs, Kind
+from outboxkit_contracts.conformance.database import DatabaseJobs, Kind, first_line
 from outboxkit_contracts.conformance.reports import FORMATS, Report
 
 MARKS: Final = {"passed": ("✓", "green"), "failed": ("✗", "red"), "skipped": ("-", "yellow")}
@@ -98,7 +98,7 @@ def jobs(options: ConformanceOptions) -> Iterator[Jobs]:
             options.database_url, quick=options.kind, slow=options.slow_kind, failing=options.failing_kind
         )
     except psycopg.Error as error:
-        raise CommandFailed(f"the database cannot be used: {str(error).partition(chr(10))[0]}") from error
+        raise CommandFailed(f"the database cannot be used: {first_line(error)}") from error
     with source:
         yield source
 
@@ -118,8 +118,8 @@ def report_of(target: Target, level: Level, selected: Sequence[Check]) -> Report
     group = ""
     results_to_come = run(target, selected)
     for check in selected:
-        if check.name.partition(".")[0] != group:
-            group = check.name.partition(".")[0]
+        if check.group != group:
+            group = check.group
             click.secho(f"  {group}", bold=True)
         if is_terminal():
             click.secho(f"  … {check.title}"[:TITLE], dim=True, nl=False)

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Final
 import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
-from outboxkit_contracts.messages import MAX_HEADER_BYTES, MAX_REQUEST_SECONDS
+from outboxkit_contracts.messages import MAX_HEADER_BYTES, MAX_REQUEST_SECONDS, MAX_UPLOAD_SECONDS
 from outboxkit_contracts.problems import PROBLEM_JSON, Problem, ProblemType
 from outboxkit_worker.arrival import DEADLINE_EXTENSION
 
@@ -270,7 +270,7 @@ class HttpProtocol(HttpToolsProtocol):
 class UploadProtocol(HttpProtocol):
     """One connection of a role that takes uploads: a body may be slow to arrive, a head may not."""
 
-    request_seconds: ClassVar[float] = 600
+    request_seconds: ClassVar[float] = MAX_UPLOAD_SECONDS
     extensions: ClassVar[dict[str, dict[object, object]]] = {}
 
 

@@ -11,8 +11,8 @@ from uuid import UUID
 
 import msgspec
 
-from outboxkit_contracts.headers import parse_retry_after
-from outboxkit_contracts.messages import is_json, parse_answer
+from outboxkit_contracts.headers import names, parse_retry_after
+from outboxkit_contracts.messages import JSON, parse_answer
 from outboxkit_contracts.problems import ProblemType, is_problem_json
 
 _MESSAGE_CHARACTERS: Final = 500
@@ -128,7 +128,7 @@ def no_answer(reason: str) -> Verdict:
 def _judge_answer(
     status: int, content_type: str | None, body: bytes, job_id: UUID, retry_after: str | None, now: float | None
 ) -> Verdict:
-    if not is_json(content_type):
+    if not names(content_type, JSON):
         wait = parse_retry_after(retry_after, now=now)
         return Verdict(Action.ENDPOINT_FAULT, _stranger(status, content_type), retry_after=wait)
     answer = parse_answer(body)

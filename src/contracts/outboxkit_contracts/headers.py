@@ -35,6 +35,17 @@ _HTTP_DATE: Final = re.compile(
 _BLANKS: Final = " \t"
 
 
+def media_type(content_type: str) -> str:
+    """What a Content-Type header names, in lower case and without its parameters; "" when it is empty."""
+    return content_type.partition(";")[0].strip().lower()
+
+
+def names(content_type: str | None, expected: str) -> bool:
+    """Whether a Content-Type header, or its absence, names this media type, whatever its case and parameters."""
+    # As it is nearly always written, it is not taken apart: this is on the relay's hot path.
+    return content_type == expected or (content_type is not None and media_type(content_type) == expected)
+
+
 def parse_prefer_wait(value: str | None) -> int | None:
     """Seconds of the preference `wait` in a Prefer header (RFC 7240), or None when it has none.
 

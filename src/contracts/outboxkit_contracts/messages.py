@@ -20,6 +20,12 @@ MAX_HEADER_BYTES: Final = 32 * 1024
 MAX_REQUEST_SECONDS: Final = 20
 """How long a request may take to arrive as a whole; a slower one is answered 408."""
 
+MAX_UPLOAD_SECONDS: Final = 600
+"""The same for a role that takes uploads; the head has `MAX_REQUEST_SECONDS` there too."""
+
+JSON: Final = "application/json"
+"""The media type of a trigger and of an answer."""
+
 TRIGGER_TYPE: Final = "START_RUN"
 """What `type` says when a trigger leaves it out."""
 
@@ -137,13 +143,6 @@ def parse_trigger(body: bytes) -> Trigger:
     if "\0" in trigger.type:
         raise MalformedTrigger("`type` holds a NUL character, which no text in Postgres can.")
     return trigger
-
-
-def is_json(content_type: str | None) -> bool:
-    """Whether a Content-Type header names application/json, whatever its case and parameters."""
-    if content_type == "application/json":
-        return True
-    return content_type is not None and content_type.partition(";")[0].strip().lower() == "application/json"
 
 
 def parse_answer(body: bytes) -> Answer | None:

@@ -7,6 +7,8 @@ from uuid import UUID
 
 import msgspec
 
+from outboxkit_contracts.headers import names
+
 PROBLEM_JSON: Final = "application/problem+json"
 """The media type of every problem document."""
 
@@ -128,6 +130,4 @@ def parse_problem(body: bytes) -> Problem | None:
 
 def is_problem_json(content_type: str | None) -> bool:
     """Whether a Content-Type header names problem+json, whatever its case and parameters."""
-    if content_type == PROBLEM_JSON:
-        return True
-    return content_type is not None and content_type.partition(";")[0].strip().lower() == PROBLEM_JSON
+    return names(content_type, PROBLEM_JSON)

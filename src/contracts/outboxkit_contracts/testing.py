@@ -20,9 +20,20 @@ from typing import ClassVar
 
 import pytest
 
-from outboxkit_contracts.conformance.jobs import CannotMake, CommandJobs, Jobs, MakingFailed, Need, NoJobs
-from outboxkit_contracts.conformance.suite import Check, Result, run_check, select
-from outboxkit_contracts.conformance.target import Level, Target
+from outboxkit_contracts.conformance import (
+    CannotMake,
+    Check,
+    CommandJobs,
+    Jobs,
+    Level,
+    MakingFailed,
+    Need,
+    NoJobs,
+    Result,
+    Target,
+    run_check,
+    select,
+)
 
 __all__ = [
     "CannotMake",

@@ -7,18 +7,24 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any, Final
 
 import jsonschema_rs
 import yaml
 
-from outboxkit_contracts import document
+from outboxkit_contracts import document, headers
 
 PROCESS_JOB: Final = "/process-job"
 
 Headers = Iterable[tuple[str, str]]
 """Header lines: names in any case, a name more than once if it was sent so."""
+
+
+@cache
+def shipped() -> Contract:
+    """The document that this package ships, parsed once: YAML takes its time, and nothing changes it."""
+    return Contract()
 
 
 class Contract:
@@ -105,7 +111,7 @@ class Contract:
 
     def _flaws_of_content(self, content: Mapping[str, Any], lines: list[tuple[str, str]], body: bytes) -> Iterator[str]:
         sent = [value for name, value in lines if name == "content-type"]
-        media_type = sent[0].partition(";")[0].strip().lower() if len(sent) == 1 else ""
+        media_type = headers.media_type(sent[0]) if len(sent) == 1 else ""
         if media_type not in content:
             shown = " and ".join(map(repr, sent)) or "missing"
             yield f"the content type is {shown}, not {' or '.join(content)}"

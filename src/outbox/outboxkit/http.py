@@ -20,6 +20,7 @@ from litestar.types import ExceptionHandlersMap
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
+from outboxkit_contracts.headers import names
 from outboxkit_contracts.problems import PROBLEM_JSON, Flaw, Problem, ProblemType
 
 log = logging.getLogger(__name__)
@@ -85,7 +86,7 @@ async def json_body(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRoute
     Litestar by itself takes any Content-Type for JSON, and answers 500 to invalid UTF-8 and to very deep nesting.
     """
     media_type = connection.headers.get("content-type", "")
-    if media_type.partition(";")[0].strip().lower() != MediaType.JSON:
+    if not names(media_type, MediaType.JSON):
         raise ProblemError(
             Problem.of(
                 ProblemType.UNSUPPORTED_MEDIA_TYPE,

@@ -15,6 +15,7 @@ from litestar.exceptions import ClientException
 from litestar.exceptions.http_exceptions import RequestEntityTooLarge
 
 from outboxkit.http import ProblemError, check_json
+from outboxkit_contracts import headers
 from outboxkit_contracts.problems import Flaw, Problem, ProblemType
 from outboxkit_reports import prices
 from outboxkit_reports.lifecycle import NewReport
@@ -38,7 +39,7 @@ async def read(request: Request[Any, Any, Any]) -> NewReport:
     Raises ProblemError: 400 for a broken body, 415 for another media type, 422 `invalid-input` with a list of what is
     wrong where.
     """
-    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    media_type = headers.media_type(request.headers.get("content-type", ""))
     if media_type == "application/json":
         new = await _json(request)
     elif media_type == "multipart/form-data":

@@ -9,8 +9,8 @@ from litestar.openapi import OpenAPIConfig
 from litestar.openapi.spec import Components, License, Server, ServerVariable, Tag
 
 from outboxkit.settings import DEFAULT_PORT
-from outboxkit_contracts.messages import MAX_HEADER_BYTES, MAX_REQUEST_SECONDS
-from outboxkit_web.operations import MAX_UPLOAD_SECONDS, shared
+from outboxkit_contracts.messages import MAX_HEADER_BYTES, MAX_REQUEST_SECONDS, MAX_UPLOAD_SECONDS
+from outboxkit_web.operations import shared
 from outboxkit_web.settings import DEFAULT_BODY_BYTES
 
 _DESCRIPTION: Final = f"""\

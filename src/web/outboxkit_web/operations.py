@@ -28,7 +28,7 @@ from litestar.openapi.spec import (
 from litestar.openapi.spec.base import BaseSchemaObject
 
 from outboxkit.http import RETRY_AFTER
-from outboxkit_contracts.messages import MAX_HEADER_BYTES, MAX_REQUEST_SECONDS
+from outboxkit_contracts.messages import MAX_HEADER_BYTES, MAX_REQUEST_SECONDS, MAX_UPLOAD_SECONDS
 from outboxkit_contracts.problems import PROBLEM_JSON, Problem, ProblemType
 
 
@@ -54,9 +54,6 @@ def header(description: str, example: str | int, *, required: bool = True) -> Op
     kind = OpenAPIType.STRING if isinstance(example, str) else OpenAPIType.INTEGER
     return OpenAPIHeader(schema=Schema(type=kind), description=description, required=required, example=example)
 
-
-MAX_UPLOAD_SECONDS: Final = 600
-"""How long a request with a body may take to arrive as a whole where `outboxkit web` serves it."""
 
 # Every route answers these, whatever it does itself.
 EVERYWHERE: Final = (

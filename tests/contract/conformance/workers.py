@@ -7,10 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-import httpx
-
 from sink import free_port
-from waiting import until
+from waiting import answers, until
 
 SECRET = "s3cret-Of-the-test"
 SLOTS = 4
@@ -59,11 +57,3 @@ def environment(port: int, database_url: str, psql: Path) -> Mapping[str, str]:
         "WORKER_CONCURRENCY": str(SLOTS),
         "LOG_LEVEL": "ERROR",
     }
-
-
-def answers(url: str) -> bool:
-    """Whether somebody answers there."""
-    try:
-        return httpx.get(f"{url}/health", timeout=1).status_code == 200
-    except httpx.TransportError:
-        return False

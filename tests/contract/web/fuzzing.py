@@ -12,21 +12,20 @@ narrower than its defaults. Two exceptions, each for one operation:
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from random import Random
 from typing import Any
 from zlib import crc32
 
-import hypothesis
 import schemathesis
 from hypothesis import strategies as st
 from schemathesis import Case, CheckContext, Response
 from schemathesis.schemas import BaseSchema
 
+from contract.profile import EXAMPLES
+
 DOCUMENT = Path(__file__).parents[3] / "openapi" / "web.yaml"
-EXAMPLES = int(os.environ.get("CONTRACT_EXAMPLES", "500"))
 DEADLINE = 10.0
 """Seconds. Not a measure of speed: it turns a request that hangs into a failure."""
 
@@ -137,13 +136,3 @@ def sound_uploads_are_accepted(_: CheckContext, response: Response, case: Case) 
 
 
 CHECKS = [errors_are_problems, sound_uploads_are_accepted]
-
-# For the stateful tests; the others have theirs from `schema`.
-STATEFUL = hypothesis.settings(
-    max_examples=max(EXAMPLES // 10, 1),
-    stateful_step_count=6,
-    derandomize=True,
-    database=None,
-    deadline=None,
-    suppress_health_check=list(hypothesis.HealthCheck),
-)

@@ -10,8 +10,8 @@ from openapi_spec_validator import validate
 
 from contract.web.fuzzing import ANSWERS, DOCUMENT
 from outboxkit_cli.http_protocol import UploadProtocol
+from outboxkit_contracts.messages import MAX_UPLOAD_SECONDS
 from outboxkit_contracts.problems import PROBLEM_JSON, ProblemType
-from outboxkit_web.operations import MAX_UPLOAD_SECONDS
 
 document = yaml.safe_load(DOCUMENT.read_text())
 operations = {operation["operationId"]: operation for path in document["paths"].values() for operation in path.values()}

@@ -9,6 +9,7 @@ from schemathesis import Case, Response
 from schemathesis.generation.stateful.state_machine import APIStateMachine
 
 from contract.counting import count
+from contract.profile import STATEFUL
 from contract.web import fuzzing
 from contract.web.webs import Web
 
@@ -54,4 +55,4 @@ class Links(machine):  # type: ignore[misc,valid-type]
 def test_links_lead_to_what_they_promise(way: str, request: pytest.FixtureRequest) -> None:
     """Whatever is created, listed, read and cancelled, in whatever order, every answer is the document's."""
     Links.web = request.getfixturevalue(way)
-    Links.run(settings=fuzzing.STATEFUL)
+    Links.run(settings=STATEFUL)

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx
 from schemathesis import Case
 
 from contract.counting import count
@@ -19,7 +18,7 @@ from contract.web.fuzzing import CHECKS, DEADLINE
 from contract.web.reports import Reports
 from databases import Database
 from outboxkit_cli.sockets import address, listening_socket
-from waiting import until
+from waiting import answers, until
 
 
 @dataclass(frozen=True)
@@ -58,11 +57,3 @@ def serving(database: Database, log: Path) -> Iterator[str]:
     finally:
         process.kill()
         process.wait()
-
-
-def answers(url: str) -> bool:
-    """Whether anything answers at this URL."""
-    try:
-        return httpx.get(f"{url}/health").status_code == 200
-    except httpx.TransportError:
-        return False

@@ -6,23 +6,21 @@ are narrower than the defaults; what `POST /process-job` answers is narrowed fur
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from functools import cache
 from typing import Any
 from zlib import crc32
 
-import hypothesis
 import schemathesis
 from hypothesis import strategies as st
 from schemathesis import Case, CheckContext, Response
 from schemathesis.schemas import BaseSchema
 
+from contract.profile import EXAMPLES
 from contract.worker.jobs import ANSWERS, State
 from contract.worker.scene import CONTRACT
 from outboxkit_contracts import document
 
-EXAMPLES = int(os.environ.get("CONTRACT_EXAMPLES", "500"))
 DEADLINE = 15.0
 """Seconds. Not a measure of speed: it turns a request that hangs into a failure."""
 
@@ -37,16 +35,6 @@ STATUSES = {
     "ready": (["200"], ["400"]),
     "document": (["200"], ["400"]),
 }
-
-# For the stateful tests; the others have theirs from `schema`.
-STATEFUL = hypothesis.settings(
-    max_examples=max(EXAMPLES // 10, 1),
-    stateful_step_count=6,
-    derandomize=True,
-    database=None,
-    deadline=None,
-    suppress_health_check=list(hypothesis.HealthCheck),
-)
 
 
 def schema(*, app: Any = None) -> BaseSchema:

@@ -7,6 +7,7 @@ from typing import Any
 from schemathesis import Case, Response
 
 from contract.counting import count
+from contract.profile import STATEFUL
 from contract.worker import fuzzing
 from contract.worker.jobs import State, Stock
 from contract.worker.reached import Reached
@@ -42,4 +43,4 @@ def test_a_second_trigger_is_a_duplicate(live: Reached, stock: Stock) -> None:
             count(f"worker, stateful: {'a second' if again else 'a first'} trigger")
             assert not again or response.status_code == 409 or response.json()["duplicate"], response.text
 
-    Triggers.run(settings=fuzzing.STATEFUL)
+    Triggers.run(settings=STATEFUL)

@@ -99,11 +99,12 @@ class DatabaseJobs:
             with self._connection.cursor(row_factory=namedtuple_row) as cursor:
                 row = cursor.execute(statement.encode(), values).fetchone()
         except psycopg.Error as error:
-            raise MakingFailed(f"the database: {_first_line(error)}") from error
+            raise MakingFailed(f"the database: {first_line(error)}") from error
         if row is None:
             raise MakingFailed(f"nothing was found by: {statement}")
         return row
 
 
-def _first_line(error: psycopg.Error) -> str:
+def first_line(error: psycopg.Error) -> str:
+    """What an error says, without the lines that quote the statement or go on about it."""
     return str(error).partition("\n")[0]

@@ -77,7 +77,7 @@ def as_junit(report: Report) -> bytes:
     for result in report.results:
         name = f"{result.check.name}: {result.check.title}"
         case = SubElement(
-            suite, "testcase", classname=f"conformance.{_group(result)}", name=name, time=f"{result.seconds:.3f}"
+            suite, "testcase", classname=f"conformance.{result.check.group}", name=name, time=f"{result.seconds:.3f}"
         )
         if result.outcome == "failed":
             failure = SubElement(case, "failure", message=_printable(result.message))
@@ -106,7 +106,7 @@ def as_html(report: Report) -> bytes:
     when = report.started.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
     SubElement(body, "p").text = f"Held against openapi/process-job.yaml by outboxkit, level {report.level}, {when}."
     _contents(body, [result for result in report.results if result.outcome == "failed"])
-    for group, results in groupby(report.results, _group):
+    for group, results in groupby(report.results, lambda result: result.check.group):
         _table(body, group, list(results))
     written: bytes = tostring(page, encoding="utf-8", method="html")
     return b"<!doctype html>\n" + written
@@ -135,10 +135,6 @@ def _table(body: Element, group: str, results: Sequence[Result]) -> None:
         if result.reproduce:
             SubElement(about, "pre").text = _printable(result.reproduce)
         SubElement(row, "td", {"class": "figure"}).text = f"{result.seconds:.2f} s"
-
-
-def _group(result: Result) -> str:
-    return result.check.name.partition(".")[0]
 
 
 def _plain(result: Result) -> Mapping[str, object]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 from uuid import uuid4
 
+from outboxkit_contracts.conformance.checks.jobs import ANSWERS
 from outboxkit_contracts.conformance.outcomes import Failed
 from outboxkit_contracts.conformance.probe import JSON, Probe, described, expect
 from outboxkit_contracts.conformance.suite import check
@@ -14,7 +15,6 @@ from outboxkit_contracts.messages import MAX_TRIGGER_BYTES
 
 _ID: Final = "0198c5a2-7c3e-7b11-9d5f-3f6a1c2b4d5e"
 _BODY: Final = "#/paths/~1process-job/post/requestBody"
-_ANSWERS: Final = "#/paths/~1process-job/post/responses"
 
 NOT_JSON: Final[Mapping[str, bytes]] = {
     "an empty body": b"",
@@ -73,7 +73,7 @@ def _unknown(probe: Probe, why: str, **request: Any) -> None:
     expect(probe.post(content, **request), 404, "unknown-job", why)
 
 
-@check("request.not-json", f"{_ANSWERS}/400")
+@check("request.not-json", f"{ANSWERS}/400")
 def not_json(probe: Probe) -> None:
     """A body that is not JSON is answered 400."""
     for what, content in NOT_JSON.items():
@@ -94,7 +94,7 @@ def not_utf8(probe: Probe) -> None:
         expect(probe.post(content), 400, "malformed-request", what)
 
 
-@check("request.nesting", f"{_ANSWERS}/400")
+@check("request.nesting", f"{ANSWERS}/400")
 def nesting(probe: Probe) -> None:
     """Deep nesting is answered: 400, or 404 where it is read."""
     for content in (b"[" * 60_000, b'{"jobId":"%s","x":%s1%s}' % (_ID.encode(), b"[" * 20_000, b"]" * 20_000)):
@@ -103,7 +103,7 @@ def nesting(probe: Probe) -> None:
             raise Failed(f"400 malformed-request is due for deep nesting; the answer is {described(answer)}", answer)
 
 
-@check("request.media-type", f"{_ANSWERS}/415")
+@check("request.media-type", f"{ANSWERS}/415")
 def media_type(probe: Probe) -> None:
     """A body that is not declared as application/json is answered 415."""
     content = json.dumps({"jobId": str(uuid4())}).encode()
@@ -119,7 +119,7 @@ def media_type_spelling(probe: Probe) -> None:
         _unknown(probe, f"the content type {declared}", media_type=declared)
 
 
-@check("request.too-large", f"{_ANSWERS}/413")
+@check("request.too-large", f"{ANSWERS}/413")
 def too_large(probe: Probe) -> None:
     """A body of more than 65,536 bytes is answered 413, in chunks too."""
     content = _of_size(MAX_TRIGGER_BYTES + 1)
@@ -127,7 +127,7 @@ def too_large(probe: Probe) -> None:
     expect(probe.post(content, chunked=True), 413, "payload-too-large", f"a body of {len(content)} bytes in chunks")
 
 
-@check("request.largest", f"{_ANSWERS}/413")
+@check("request.largest", f"{ANSWERS}/413")
 def largest(probe: Probe) -> None:
     """A body of 65,536 bytes is read."""
     _unknown(probe, "a body of 65,536 bytes", content=_of_size(MAX_TRIGGER_BYTES))
@@ -165,7 +165,7 @@ def headers(probe: Probe) -> None:
         _unknown(probe, f"the header {line[0]}: {line[1]}", headers=(line,))
 
 
-@check("request.methods", f"{_ANSWERS}/405")
+@check("request.methods", f"{ANSWERS}/405")
 def methods(probe: Probe) -> None:
     """Another method than POST is answered 405, with POST in Allow."""
     for method in ("GET", "PUT", "PATCH", "DELETE"):
@@ -177,7 +177,7 @@ def methods(probe: Probe) -> None:
             raise Failed(f"Allow is {answer.header('allow')!r}, without POST", answer)
 
 
-@check("request.wrong-path", f"{_ANSWERS}/404")
+@check("request.wrong-path", f"{ANSWERS}/404")
 def wrong_path(probe: Probe) -> None:
     """Another path is answered 404 `not-found`, which does not look like an unknown job."""
     for path in ("/process-jobs", "/nothing/here"):
