@@ -29,7 +29,9 @@ def test_a_broken_worker_fails_in_the_right_place(
         target = Target(url=url, secret=SECRET, jobs=jobs, slots=SLOTS, deadline=5)
         chosen = [check for check in select() if check.level is Level.BASIC or check.name in CAUGHT[name]]
         failed = [result for result in run(target, chosen) if result.outcome == "failed"]
-    assert {result.check.name: result.message for result in failed}.keys() == set(CAUGHT[name]), failed
+    beside = [f"{result.check.name}: {result.message}" for result in failed if result.check.name not in CAUGHT[name]]
+    assert not beside, "\n".join(beside)
+    assert {result.check.name for result in failed} == set(CAUGHT[name])
     for result in failed:
         assert result.reproduce, result
         assert SECRET not in result.reproduce + result.message
