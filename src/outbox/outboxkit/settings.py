@@ -58,13 +58,21 @@ class Secret:
         return hash(Secret)
 
 
+CHECKED_LATER: Final = "later"
+
+
 class Variable(msgspec.Struct, frozen=True):
-    """One environment variable. `read` turns its text into the value, or raises ValueError saying what was wanted."""
+    """One environment variable. `read` turns its text into the value, or raises ValueError saying what was wanted.
+
+    A malformed value stops the process, except where `check` is CHECKED_LATER and the Struct has a field `malformed`: then
+    the field keeps its default, and the problem stands there by the variable's name. Work can flow without it.
+    """
 
     name: str
     help: str
     example: str
     read: Callable[[str], Any] = str
+    check: str = "now"
 
 
 def read_settings(settings: type[S], environ: Mapping[str, str]) -> S:
@@ -74,7 +82,9 @@ def read_settings(settings: type[S], environ: Mapping[str, str]) -> S:
     """
     values: dict[str, Any] = {}
     problems: list[str] = []
+    malformed: dict[str, str] = {}
     required = {f.encode_name for f in msgspec.structs.fields(settings) if f.required}
+    forgiving = "malformed" in settings.__struct_fields__
     for field, variable in variables(settings).items():
         text = environ.get(variable.name, "").strip()
         if not text:
@@ -84,7 +94,13 @@ def read_settings(settings: type[S], environ: Mapping[str, str]) -> S:
         try:
             values[field] = variable.read(text)
         except ValueError as error:
-            problems.append(f"{variable.name}: {error}. For example {variable.example}")
+            problem = f"{variable.name}: {error}. For example {variable.example}"
+            if forgiving and variable.check == CHECKED_LATER:
+                malformed[variable.name] = problem
+            else:
+                problems.append(problem)
+    if malformed:
+        values["malformed"] = malformed
     if problems:
         raise SettingsError(problems)
     try:
@@ -222,7 +238,13 @@ DatabaseUrl = Annotated[
 ]
 JobTriggerMode = Annotated[
     Mode,
-    Variable("JOB_TRIGGER_MODE", "What happens to triggers: db, http, cloud-tasks or none.", "http", mode),
+    Variable(
+        "JOB_TRIGGER_MODE",
+        "What happens to triggers: db, http, cloud-tasks or none.",
+        "http",
+        mode,
+        check=CHECKED_LATER,
+    ),
 ]
 DEFAULT_PORT: Final = 8080
 
@@ -278,4 +300,30 @@ StrandedMax = Annotated[
 RetentionDays = Annotated[
     timedelta,
     Variable("RETENTION_DAYS", "How long jobs that have ended are kept.", "14", days(0.01, 36500)),
+]
+
+
+def audience(text: str) -> str:
+    """Reads the audience of an identity token: a URL as a rule, and any other name without blanks."""
+    if not text.isprintable() or " " in text:
+        raise ValueError(f"{text!r} holds a blank or what does not print")
+    return text
+
+
+def default_audience(url: str) -> str:
+    """The audience of a worker at this URL where none is set: scheme and host, as Cloud Run names its services."""
+    parts = urlsplit(url)
+    scheme = parts.scheme.lower()
+    usual = {"http": ":80", "https": ":443"}.get(scheme, "")
+    return f"{scheme}://{parts.netloc.lower().removesuffix(usual)}"
+
+
+WorkerOidcAudience = Annotated[
+    str | None,
+    Variable(
+        "WORKER_OIDC_AUDIENCE",
+        "The audience of the identity tokens that triggers carry; by default scheme and host of WORKER_TRIGGER_URL.",
+        "https://worker-abcdefghij-ew.a.run.app",
+        audience,
+    ),
 ]

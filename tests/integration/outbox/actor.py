@@ -137,14 +137,28 @@ class Actor:
         """Replay a dead letter; the job queued again, if there was one."""
         return _ids(await self.query("replay_dead_letter", id=letter, actor="someone", attempts=3))
 
-    async def claim_triggers(self, slots: int = 10, lease: timedelta = MINUTE) -> list[tuple[int, int]]:
+    async def claim_triggers(
+        self, slots: int = 10, lease: timedelta = MINUTE, ahead: timedelta | None = None
+    ) -> list[tuple[int, int]]:
         """Claim triggers as a relay: (outbox id, claims) of each."""
-        rows = await self.query("claim_triggers", slots=slots, lease=lease, paused=[], only=None)
-        return [(row["id"], row["claims"]) for row in rows]
+        return [(row["id"], row["claims"]) for row in await self.claimed_ahead(ahead, slots=slots, lease=lease)]
+
+    async def claimed_ahead(
+        self, ahead: timedelta | None, *, slots: int = 10, lease: timedelta = MINUTE
+    ) -> list[dict[str, Any]]:
+        """Claim triggers that are due within so long, or due when that is None; the rows."""
+        return await self.query("claim_triggers", slots=slots, lease=lease, paused=[], only=None, ahead=ahead)
 
     async def ack(self, *claims: tuple[int, int]) -> list[int]:
         """Settle triggers as delivered; returns the outbox ids deleted."""
         return _ids(await self.query("ack_triggers", **_split(claims)))
+
+    async def hand_over(
+        self, job_id: UUID, claim: tuple[int, int], *, found: bool = False, waiting: bool = False
+    ) -> list[int]:
+        """Settle a trigger as taken over by a transport that delivers later; returns the outbox ids deleted."""
+        values = {"job_ids": [job_id], "found": [found], "waiting": [waiting], "after": MINUTE}
+        return _ids(await self.query("hand_over_triggers", **_split((claim,)), **values))
 
     async def retry(self, *claims: tuple[int, int], delay: float = 0) -> list[int]:
         """Settle triggers as to be tried again; returns the outbox ids."""

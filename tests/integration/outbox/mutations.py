@@ -181,7 +181,7 @@ DELIVERIES = [
 _REQUEST_AS_IT_WAS = "(select was.cancel_requested_at from outboxkit.jobs was where was.id = {}.id)"
 _STATE_AS_IT_WAS = "(select was.state from outboxkit.jobs was where was.id = j.id)"
 _ELECTED = "(select pg_try_advisory_lock(4711)) and"
-_LOCK_AND_STATE = r"for no key update skip locked|and j\.state = '\w+'"
+_LOCK_AND_STATE = r"for no key update (of j )?skip locked|and j\.state = '\w+'"
 _RESCUE_AT = r"rescue_at = clock_timestamp\(\) \+ .*,"
 
 SWEEPING = [
@@ -208,7 +208,7 @@ SWEEPING = [
              sweeping.lease_too_far_ahead_has_expired),
     Mutation("sweep_expired_leases", "the cancellation", r"when cancel_requested_at is not null then 'cancelled'", "",
              sweeping.expiry_of_a_cancelled_job_cancels_it),
-    Mutation("sweep_stranded", "its lock", r"for no key update skip locked", "",
+    Mutation("sweep_stranded", "its lock", r"for no key update of j skip locked", "",
              sweeping.stranded_job_is_rearmed_once_by_two_sweeps),
     Mutation("sweep_stranded", "writing rescue_at", _RESCUE_AT, "",
              sweeping.stranded_job_is_rearmed_once_by_two_sweeps),
@@ -223,7 +223,7 @@ SWEEPING = [
              sweeping.rescues_wait_no_longer_than_a_cap),
     Mutation("sweep_stranded", "looking for a trigger", r"and not exists \(select from outboxkit.outbox .*\)", "",
              sweeping.stranded_job_with_a_trigger_is_left),
-    Mutation("sweep_stranded", "a bound", r"case when rescues < %\(rescues\)s then 'queued'", "case when true then 'queued'",
+    Mutation("sweep_stranded", "a bound", r"case when not s\.hopeless then 'queued'", "case when true then 'queued'",
              sweeping.stranded_too_often_is_a_dead_letter),
     Mutation("sweep_stranded", "the dead letter", r"from swept where state = 'failed'", "from swept where false",
              sweeping.stranded_too_often_is_a_dead_letter),

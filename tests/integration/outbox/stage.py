@@ -9,6 +9,7 @@ import asyncio
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from typing import Any, TypeVar
 from uuid import UUID, uuid4
 
@@ -35,7 +36,8 @@ class RewriteMissedError(Exception):
     """A rewrite found nothing to rewrite: the SQL has changed, and the mutation list or the gate must follow."""
 
 
-def _only(rows: list[dict[str, Any]]) -> dict[str, Any]:
+def only(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """The only row; fails when there are more, or none."""
     assert len(rows) == 1
     return rows[0]
 
@@ -188,11 +190,11 @@ class Stage:
 
     async def trigger(self, job_id: UUID) -> dict[str, Any]:
         """The job's only outbox row; fails when there are more, or none."""
-        return _only(await self.triggers(job_id))
+        return only(await self.triggers(job_id))
 
     async def letter(self, job_id: UUID) -> dict[str, Any]:
         """The job's only dead letter; fails when there are more, or none."""
-        return _only(await self.letters(job_id))
+        return only(await self.letters(job_id))
 
     async def now(self) -> Any:
         """The database's clock."""
@@ -223,6 +225,15 @@ class Stage:
             job,
         )
         return job
+
+    async def succeeded(self, queue: str = "default", ago: timedelta = timedelta(0)) -> None:
+        """A job of this queue that some worker has done, so long ago."""
+        await self.observer.run(
+            "insert into outboxkit.jobs (id, queue, kind, payload, state, run_at, created_at, finished_at)"
+            " values (gen_random_uuid(), %s, 'K', '{}', 'succeeded', now(), now(), clock_timestamp() - %s)",
+            queue,
+            ago,
+        )
 
     async def crossing(self, first: Actor, second: Actor) -> None:
         """Make the two find the rows of `three` in opposite order, wherever a statement does not say which."""

@@ -14,11 +14,12 @@ from integration.outbox.scenarios import (
     endings,
     enqueueing,
     fences,
+    handing_over,
     sweeping,
 )
 from integration.outbox.stage import Stage, staged
 
-THEMES = [claims, fences, deliveries, sweeping, endings, enqueueing, deadlocks, children, clocks]
+THEMES = [claims, fences, deliveries, sweeping, endings, enqueueing, deadlocks, children, clocks, handing_over]
 
 
 @pytest.mark.parametrize("scenario", [s for theme in THEMES for s in theme.SCENARIOS], ids=lambda s: s.__name__)

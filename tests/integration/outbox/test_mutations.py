@@ -4,6 +4,7 @@ import pytest
 from psycopg import errors
 
 from databases import Database
+from integration.outbox.hand_over_mutations import HAND_OVERS
 from integration.outbox.lock_mutations import LOCK_MUTATIONS
 from integration.outbox.mutations import MUTATIONS, Mutation
 from integration.outbox.stage import staged
@@ -12,7 +13,7 @@ from integration.outbox.test_interleavings import THEMES
 # How a scenario fails. Any other error, a syntax error say, would prove nothing.
 NOTICED = (AssertionError, errors.DeadlockDetected, errors.LockNotAvailable, errors.UniqueViolation)
 
-ALL = [*MUTATIONS, *LOCK_MUTATIONS]
+ALL = [*MUTATIONS, *LOCK_MUTATIONS, *HAND_OVERS]
 
 
 def _name(mutation: Mutation) -> str:

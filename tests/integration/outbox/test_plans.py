@@ -41,7 +41,12 @@ HELD = {"ids": [uuid4() for _ in range(100)], "attempts": [1] * 100, "worker": u
 STATEMENTS: dict[str, dict[str, Any]] = {
     "claim_by_ids": {**CLAIM, "ids": HELD["ids"], "early": timedelta(seconds=2)},
     "claim_due": {**CLAIM, "slots": 100, "overdue": timedelta(0), "excluded": []},
-    "claim_triggers": {"slots": 100, "lease": MINUTE, "paused": [], "only": None},
+    "claim_triggers": {"slots": 100, "lease": MINUTE, "paused": [], "only": None, "ahead": None},
+    "claim_triggers ahead": {"slots": 100, "lease": MINUTE, "paused": [], "only": None, "ahead": MINUTE},
+    "hand_over_triggers": {
+        **SETTLED, "job_ids": [uuid4() for _ in range(100)], "found": [False] * 100, "waiting": [False] * 100,
+        "after": MINUTE,
+    },
     "next_due": {"paused": [], "only": None},
     "ack_triggers": SETTLED,
     "retry_triggers": {**SETTLED, "delays": [1.0] * 100, "counted": [1] * 100, "errors": ["x"] * 100},
@@ -71,23 +76,26 @@ def connection(module_database: Database) -> Iterator[psycopg.Connection[Any]]:
         yield made
 
 
+def statement(name: str) -> bytes:
+    """The kit's statement; what comes after its name tells its values apart."""
+    return queries.load(name.partition(" ")[0])
+
+
 def plan(connection: psycopg.Connection[Any], name: str) -> str:
     """The plan for these values."""
-    rows = connection.execute(b"explain " + queries.load(name), STATEMENTS[name]).fetchall()
+    rows = connection.execute(b"explain " + statement(name), STATEMENTS[name]).fetchall()
     return "\n".join(line for (line,) in rows)
 
 
 def prepared_plan(connection: psycopg.Connection[Any], name: str) -> str:
     """The plan that a prepared statement has settled on after it was run a few times, as psycopg's are."""
     keys: dict[str, int] = {}
-    statement = re.sub(
-        r"%\((\w+)\)s", lambda m: f"${keys.setdefault(m[1], len(keys) + 1)}", queries.load(name).decode()
-    )
+    text = re.sub(r"%\((\w+)\)s", lambda m: f"${keys.setdefault(m[1], len(keys) + 1)}", statement(name).decode())
     values = [STATEMENTS[name][key] for key in keys]
     types = [_type(key, STATEMENTS[name][key]) for key in keys]
     run = f"execute prepared({', '.join('%s::' + type_ for type_ in types)})"
     with connection.transaction(force_rollback=True):
-        connection.execute(f"prepare prepared({', '.join(types)}) as {statement}".encode())
+        connection.execute(f"prepare prepared({', '.join(types)}) as {text}".encode())
         for _ in range(8):
             connection.execute(run.encode(), values)
         rows = connection.execute(f"explain {run}".encode(), values).fetchall()
@@ -97,7 +105,7 @@ def prepared_plan(connection: psycopg.Connection[Any], name: str) -> str:
 
 def _type(key: str, value: Any) -> str:
     if isinstance(value, list) or value is None:
-        return f"{_type(key, value[0])}[]" if value else {"excluded": "uuid[]"}.get(key, "text[]")
+        return f"{_type(key, value[0])}[]" if value else {"excluded": "uuid[]", "ahead": "interval"}.get(key, "text[]")
     return {bool: "boolean", int: "bigint", float: "float8", str: "text", timedelta: "interval"}.get(
         type(value), "uuid"
     )

@@ -37,7 +37,7 @@ def pages(connection: psycopg.Connection[Any], name: str, ids: list[UUID], rows:
     parameters: dict[str, dict[str, Any]] = {
         "claim_by_ids": {**CLAIM, "ids": sorted(ids), "early": timedelta(0)},
         "claim_due": {**CLAIM, "slots": BATCH, "overdue": timedelta(0), "excluded": []},
-        "claim_triggers": {"slots": BATCH, "lease": timedelta(seconds=30), "paused": [], "only": None},
+        "claim_triggers": {"slots": BATCH, "lease": timedelta(seconds=30), "paused": [], "only": None, "ahead": None},
         "ack_triggers": settled,
         "retry_triggers": {
             **settled, "delays": [1.0] * len(rows), "counted": [1] * len(rows), "errors": ["x"] * len(rows),

@@ -68,6 +68,7 @@ async def test_heals_more_than_a_batch(stage: Stage) -> None:
     await insert(stage, 3, "running", lease="-1 minute", max_attempts=1)
     await insert(stage, MANY, "queued", rescue="-1 minute")
     await insert(stage, 4, "queued", rescue="-1 minute", rescues=2)
+    await stage.succeeded()
     swept = await heal(stage.observer.connection, LIMITS)
     assert swept == Swept(requeued=MANY, failed=3, rearmed=MANY, stranded=4)
     assert await count(stage, "outbox") == 2 * MANY

@@ -1,7 +1,18 @@
 -- Re-arms up to %(batch)s queued jobs whose trigger was handed to a transport that has lost it: no outbox row, and
--- rescue_at past. After %(rescues)s of them the job is failed with a dead letter. Returns the state each got.
+-- rescue_at past. After %(rescues)s of them, not counting those that found its task waiting in a queue, the job is failed
+-- with a dead letter, if the worker has done a job of its queue meanwhile: otherwise it is the worker that is away, or cannot
+-- be reached, and no job is failed for that (G6). Returns the state each got.
 with stranded as materialized (
-    select j.id
+    select j.id,
+           j.rescues - j.waits >= %(rescues)s
+               -- † Since the trigger was last handed over. The worst that a worker which is away costs is triggers.
+               and (
+                   select true from outboxkit.jobs d
+                   where d.state = 'succeeded' and d.queue = j.queue
+                     and d.finished_at > j.rescue_at - %(after)s * power(2, least(j.rescues, 10))
+                   -- The order makes it an index look-up, whatever the statistics say.
+                   order by d.finished_at limit 1
+               ) is not null as hopeless
     from outboxkit.jobs j
     where j.state = 'queued'
       and j.rescue_at < (select clock_timestamp())
@@ -10,23 +21,24 @@ with stranded as materialized (
       and not exists (select from outboxkit.outbox o where o.job_id = j.id)
     order by j.rescue_at
     limit %(batch)s
-    for no key update skip locked
+    for no key update of j skip locked
 ),
 swept as (
     update outboxkit.jobs j
-    set state = case when rescues < %(rescues)s then 'queued' else 'failed' end,
-        finished_at = case when rescues < %(rescues)s then null else clock_timestamp() end,
+    set state = case when not s.hopeless then 'queued' else 'failed' end,
+        finished_at = case when not s.hopeless then null else clock_timestamp() end,
         -- † Written before the new trigger is sent: by run_at alone the job would be re-armed at every sweep for as long as
         -- the transport takes. Doubles each time; the exponent is capped at ten, a thousand times the first wait.
         rescue_at = clock_timestamp() + %(after)s * power(2, least(rescues + 1, 10)),
         rescues = rescues + 1,
         errors = case
-            when rescues < %(rescues)s then errors
+            when not s.hopeless then errors
             else case when jsonb_array_length(errors) >= 20 then errors - 0 else errors end
                 || jsonb_build_object('attempt', attempt, 'at', clock_timestamp(), 'reason', 'stranded',
                                       'error', 'triggered ' || rescues + 1 || ' times, never claimed')
         end
-    where j.id = any(array(select id from stranded)) and j.state = 'queued'
+    from stranded s
+    where j.id = s.id and j.id = any(array(select id from stranded)) and j.state = 'queued'
     returning j.id, j.queue, j.kind, j.traceparent, j.state, j.attempt, j.rescues
 ),
 rearmed as (
