@@ -64,7 +64,7 @@ class Breaker:
         self._refusals = 0
         self._waits = 0
         self._refused = False
-        self._probe_at = 0.0
+        self._opened_at = self._pause = 0.0
 
     @property
     def is_open(self) -> bool:
@@ -110,7 +110,8 @@ class Breaker:
         """Seconds until a probe may go: nothing when one may go now, infinity while one is under way."""
         if self.state is State.PROBING:
             return float("inf")
-        return max(0.0, self._probe_at - self._clock())
+        # Not an instant compared with the clock: the sum of the two would be rounded, and the wait a little too long.
+        return max(0.0, self._pause - (self._clock() - self._opened_at))
 
     def probe(self) -> None:
         """A probe is about to be sent; what happens to it must be told."""
@@ -125,5 +126,5 @@ class Breaker:
         ceiling = min(self._longest, self._base * 2.0 ** min(self._waits, 60))
         wait = max(self._uniform(ceiling / 2, ceiling), min(retry_after or 0.0, self._longest))
         self._waits += 1
-        self._probe_at = self._clock() + wait
+        self._opened_at, self._pause = self._clock(), wait
         self.state = State.OPEN

@@ -6,9 +6,13 @@ from typing import TypeAlias
 
 import msgspec
 
+from outboxkit_relay.transports import Custody
+
 
 class Ack(msgspec.Struct, frozen=True):
-    """Delivered: the row goes."""
+    """Delivered: the row goes. With a custody the job is to be looked after: nobody has begun it yet."""
+
+    custody: Custody | None = None
 
 
 class Retry(msgspec.Struct, frozen=True, kw_only=True):

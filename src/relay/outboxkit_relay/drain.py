@@ -20,7 +20,7 @@ from outboxkit_relay import triggers
 from outboxkit_relay.breaker import State
 from outboxkit_relay.decisions import Ack, Bury, Retry
 from outboxkit_relay.endpoint import Endpoint
-from outboxkit_relay.rate import TokenBucket
+from outboxkit_relay.rate import Rate
 from outboxkit_relay.settlement import Settlement
 from outboxkit_relay.slots import Slots
 from outboxkit_relay.stats import Stats
@@ -41,12 +41,14 @@ _FAULTS: Final = frozenset({Action.ENDPOINT_FAULT, Action.DEAD_LETTER})
 
 
 class Timing(msgspec.Struct, frozen=True, kw_only=True):
-    """The drain's times, in seconds. The lease outlasts the deadline."""
+    """The drain's times, in seconds but for `ahead`. The lease outlasts the deadline."""
 
     lease: float
     deadline: float
     poll: float
     max_age: float | None = None
+    ahead: timedelta | None = None
+    """How long before they are due triggers are claimed; None: the transport keeps no schedule."""
 
 
 class Drain:
@@ -67,7 +69,7 @@ class Drain:
         stats: Stats,
         slots: int,
         timing: Timing,
-        rate: TokenBucket | None = None,
+        rate: Rate | None = None,
     ) -> None:
         """Begins paused. `mode` is the one it serves. `rate` may be shared with other drains."""
         self.mode = mode
@@ -220,7 +222,11 @@ class Drain:
         self._woken = False
         async with self._pool.connection() as connection:
             claimed = await triggers.claim(
-                connection, self.endpoint.queues, slots=room, lease=timedelta(seconds=self._timing.lease)
+                connection,
+                self.endpoint.queues,
+                slots=room,
+                lease=timedelta(seconds=self._timing.lease),
+                ahead=self._timing.ahead,
             )
         if self._rate is not None:
             self._rate.spend(len(claimed))
@@ -268,7 +274,7 @@ class Drain:
             await self._rest(empty=True)
 
     async def _rest(self, *, empty: bool) -> None:
-        """Nothing more is due: wait for a wake-up, or until something is. One statement each poll."""
+        """Nothing more is due: wait for a wake-up, or until something is. A statement each poll, two when claiming ahead."""
         self._resting = True
         try:
             while not self._woken and self._may_claim():
@@ -276,6 +282,8 @@ class Drain:
                     due = await triggers.next_due(connection, self.endpoint.queues)
                 pause = self._timing.poll if due is None else min(self._timing.poll, due)
                 if await self._until_changed(max(pause, BREATH if empty else 0.0)) or pause == due:
+                    return
+                if self._timing.ahead is not None:  # only a claim tells what is within range now
                     return
         finally:
             self._resting = False
@@ -305,7 +313,10 @@ class Drain:
         action = outcome.verdict.action
         match decision:
             case Ack():
-                self._settlement.ack(trigger)
+                if decision.custody is None:
+                    self._settlement.ack(trigger)
+                else:
+                    self._settlement.hand_over(trigger, decision.custody)
                 self._stats.count(self.mode, action, seconds=trigger.waited + now - trigger.claimed_at)
             case Retry():
                 self._settlement.retry(trigger, decision)

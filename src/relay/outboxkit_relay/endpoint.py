@@ -73,7 +73,7 @@ class Endpoint:
                 self.breaker.acked()
                 self.window.acked()
                 self._evidence.acked()
-                return _ACK
+                return _ACK if outcome.custody is None else Ack(outcome.custody)
             case Action.RETRY:
                 self.breaker.answered()
                 return self._failed(trigger, outcome, counted=True)

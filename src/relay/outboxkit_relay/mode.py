@@ -29,4 +29,6 @@ def judge(settings: RelaySettings, override: str | None) -> InForce:
             return InForce(wanted, [])
         problems += [f"the mode was set to {wanted} at run time, but {line}" for line in missing]
     missing = settings.missing(settings.mode)
+    if "JOB_TRIGGER_MODE" in settings.malformed:
+        missing.insert(0, settings.malformed["JOB_TRIGGER_MODE"])
     return InForce(Mode.DB if missing else settings.mode, problems + missing)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Coroutine, Iterable
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from typing import Any, Final
 
 import msgspec
@@ -17,6 +17,7 @@ from outboxkit.processes import Process
 from outboxkit_relay import triggers
 from outboxkit_relay.assembly import Parts, assembled
 from outboxkit_relay.drain import Drain
+from outboxkit_relay.health import HealthSide
 from outboxkit_relay.mode import InForce
 from outboxkit_relay.publication import HEARTBEAT, Publication
 from outboxkit_relay.settings import RelaySettings
@@ -70,11 +71,15 @@ class Relay:
         """Work until `stop` is set, then end in order.
 
         Nothing is claimed any more, deliveries under way may end within the grace, the rest is given back, what came of it
-        is written, and the process row goes. Raises what a part of the relay died of; that is a bug.
+        is written, and the process row goes. Raises OSError when its port is taken, and what a part of the relay died of;
+        that is a bug.
         """
         self._warn()
-        async with assembled(self.settings, process=self.process) as parts:
+        async with assembled(self.settings, process=self.process) as parts, AsyncExitStack() as stack:
             publication = self._publication(parts)
+            if self.settings.port is not None:
+                health = HealthSide(pool=parts.pool, in_force=lambda: publication.in_force)
+                await stack.enter_async_context(health.listening(host=self.settings.host, port=self.settings.port))
             drains = [asyncio.create_task(drain.run(), name="drain") for drain in parts.drains]
             others = [asyncio.create_task(work) for work in self._background(parts, publication)]
             waiting = asyncio.create_task(stop.wait())

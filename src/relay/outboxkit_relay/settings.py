@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Annotated, Final
-from urllib.parse import urlsplit, urlunsplit
 
-import msgspec
-
-from outboxkit.modes import Mode
 from outboxkit.settings import (
     DatabaseListenUrl,
     DatabaseUrl,
-    JobTriggerMode,
     RetentionDays,
     Secret,
     ShutdownGrace,
@@ -21,36 +16,16 @@ from outboxkit.settings import (
     StrandedMax,
     SweepInterval,
     Variable,
-    WorkerTriggerSecret,
-    http_url,
     seconds,
     whole,
 )
 from outboxkit.sweeps import SweepLimits
-
-PROCESS_JOB: Final = "/process-job"
+from outboxkit_relay.transport_settings import ANSWER_MARGIN, TransportSettings
 
 # What a delivery may take on top of the wait it asks for, and a lease on top of a delivery: time for the answer to travel,
 # and for a row to stand in line and be settled.
-DELIVERY_MARGIN: Final = 15.0
+DELIVERY_MARGIN: Final = float(ANSWER_MARGIN)
 LEASE_MARGIN: Final = 5.0
-
-
-def read_worker_url(text: str) -> str:
-    """Reads a worker's URL; without a path it gets the protocol's, /process-job."""
-    parts = urlsplit(http_url(text))
-    if parts.fragment:
-        raise ValueError(f"{text!r} has a fragment (#{parts.fragment}), which is never sent")
-    return urlunsplit(parts._replace(path=PROCESS_JOB)) if parts.path in {"", "/"} else text
-
-
-def read_routes(text: str) -> Mapping[str, str]:
-    """Reads a JSON object of queue → worker URL."""
-    try:
-        found = msgspec.json.decode(text, type=dict[str, str])
-    except ValueError as error:
-        raise ValueError(f"not a JSON object of queue and URL: {error}") from None
-    return {queue: read_worker_url(url) for queue, url in found.items()}
 
 
 def positive(maximum: float) -> Callable[[str], float]:
@@ -68,7 +43,7 @@ def positive(maximum: float) -> Callable[[str], float]:
     return read
 
 
-class RelaySettings(msgspec.Struct, frozen=True, kw_only=True):
+class RelaySettings(TransportSettings, frozen=True, kw_only=True):
     """The relay's settings. Durations are in seconds unless they are timedeltas.
 
     A mode without its variables is no error here: the relay starts, says what is missing, and triggers wait for pollers.
@@ -76,35 +51,13 @@ class RelaySettings(msgspec.Struct, frozen=True, kw_only=True):
 
     database_url: DatabaseUrl
     database_listen_url: DatabaseListenUrl = None
-    mode: JobTriggerMode = Mode.DB
-    url: Annotated[
-        str | None,
+    host: Annotated[str, Variable("HOST", "The address that is listened on.", "127.0.0.1")] = "0.0.0.0"  # noqa: S104 (a container's)
+    port: Annotated[
+        int | None,
         Variable(
-            "WORKER_TRIGGER_URL",
-            "Where triggers are posted in http mode; /process-job is added when it has no path.",
-            "https://worker.internal",
-            read_worker_url,
+            "PORT", "Where the relay answers /health and /health/ready; nowhere when not set.", "8080", whole(0, 65535)
         ),
     ] = None
-    secret: WorkerTriggerSecret = None
-    routes: Annotated[
-        Mapping[str, str],
-        Variable(
-            "TRIGGER_ROUTES",
-            "Queues with a worker of their own: a JSON object of queue and URL.",
-            '{"reports": "https://reports.internal"}',
-            read_routes,
-        ),
-    ] = msgspec.field(default_factory=dict)
-    wait: Annotated[
-        int,
-        Variable(
-            "TRIGGER_WAIT_SECONDS",
-            "How long the worker is asked to wait for the job's end before it answers (Prefer: wait).",
-            "0",
-            whole(0, 3600),
-        ),
-    ] = 0
     concurrency: Annotated[
         int,
         Variable("RELAY_CONCURRENCY", "Deliveries in flight at once, for each worker URL.", "128", whole(1, 10000)),
@@ -228,6 +181,16 @@ class RelaySettings(msgspec.Struct, frozen=True, kw_only=True):
         return self.lease_seconds if self.lease_seconds is not None else self.deadline + 2 * DELIVERY_MARGIN
 
     @property
+    def task_deadline(self) -> float:
+        """Seconds that creating a task may take: nobody waits for the job here."""
+        return self.delivery_timeout if self.delivery_timeout is not None else DELIVERY_MARGIN
+
+    @property
+    def task_lease(self) -> float:
+        """Seconds a trigger is this relay's own while its task is created."""
+        return self.lease_seconds if self.lease_seconds is not None else self.task_deadline + 2 * DELIVERY_MARGIN
+
+    @property
     def listen_url(self) -> Secret:
         """Where LISTEN is done."""
         return self.database_listen_url or self.database_url
@@ -240,22 +203,3 @@ class RelaySettings(msgspec.Struct, frozen=True, kw_only=True):
             stranded_max=self.stranded_max,
             keep_finished=self.retention,
         )
-
-    def missing(self, mode: Mode) -> list[str]:
-        """What keeps this relay from working in `mode`, a line for each variable; empty when nothing does."""
-        if mode is Mode.HTTP and self.url is None:
-            return ["WORKER_TRIGGER_URL is not set: in http mode it says where triggers are posted"]
-        if mode is Mode.CLOUD_TASKS:
-            return ["JOB_TRIGGER_MODE=cloud-tasks is not available in this version: use http or db"]
-        return []
-
-    def warnings(self) -> list[str]:
-        """What is allowed, and probably not what was meant."""
-        found = [
-            f"{name}: the path {urlsplit(url).path} is not {PROCESS_JOB}, where the worker protocol lives"
-            for name, url in (("WORKER_TRIGGER_URL", self.url), *(("TRIGGER_ROUTES", u) for u in self.routes.values()))
-            if url is not None and urlsplit(url).path != PROCESS_JOB
-        ]
-        if self.mode is Mode.HTTP and self.secret is None:
-            found.append("WORKER_TRIGGER_SECRET is not set: triggers are sent without credentials")
-        return found

@@ -14,7 +14,9 @@ from psycopg_pool import PoolClosed
 from outboxkit import queries
 from outboxkit.batching import MicroBatcher
 from outboxkit.database import retried
+from outboxkit.sweeps import SweepLimits
 from outboxkit_relay.decisions import Bury, Retry
+from outboxkit_relay.transports import Custody
 from outboxkit_relay.triggers import Pool, Trigger
 
 log = logging.getLogger(__name__)
@@ -38,10 +40,14 @@ class Settlement:
     Misses of the fence are normal, most of all because a worker's claim deletes the trigger before its ack gets here.
     """
 
-    def __init__(self, *, pool: Pool, lease: float, busy: Callable[[], bool]) -> None:
-        """`lease` in seconds. `busy` tells whether more is likely to come soon, so that a batch may wait for it."""
+    def __init__(self, *, pool: Pool, lease: float, limits: SweepLimits, busy: Callable[[], bool]) -> None:
+        """`lease` in seconds. `limits` say when what was handed over is looked for.
+
+        `busy` tells whether more is likely to come soon, so that a batch may wait for it.
+        """
         self._pool = pool
         self._lease = lease
+        self._limits = limits
         self.missed = 0
         self.buried = 0
 
@@ -52,6 +58,7 @@ class Settlement:
             return isinstance(error, psycopg.DataError)
 
         self._acks = MicroBatcher(self._ack, size=BATCH, linger=linger)
+        self._handed = MicroBatcher(self._hand_over, size=BATCH, linger=linger)
         self._retries = MicroBatcher(self._retry, size=BATCH, linger=linger, separable=separable)
         self._returns = MicroBatcher(self._give_back, size=BATCH)
         self._burials = MicroBatcher(self._bury, size=1)
@@ -59,6 +66,10 @@ class Settlement:
     def ack(self, trigger: Trigger) -> None:
         """The row goes."""
         self._acks.put((trigger, None))
+
+    def hand_over(self, trigger: Trigger, custody: Custody) -> None:
+        """The row goes, and its job is looked after from now on."""
+        self._handed.put((trigger, custody))
 
     def retry(self, trigger: Trigger, decision: Retry) -> None:
         """The row is due again later."""
@@ -74,11 +85,24 @@ class Settlement:
 
     async def drained(self) -> None:
         """Returns when everything handed in so far is written, or given up."""
-        for batcher in (self._acks, self._retries, self._returns, self._burials):
+        for batcher in (self._acks, self._handed, self._retries, self._returns, self._burials):
             await batcher.drained()
 
     async def _ack(self, batch: Sequence[Entry]) -> Sequence[None]:
         return await self._write("ack_triggers", batch, _fences)
+
+    async def _hand_over(self, batch: Sequence[Entry]) -> Sequence[None]:
+        return await self._write(
+            "hand_over_triggers",
+            batch,
+            lambda live: {
+                **_fences(live),
+                "job_ids": [trigger.job_id for trigger, _ in live],
+                "found": [custody is not Custody.TAKEN for _, custody in live],
+                "waiting": [custody is Custody.WAITING for _, custody in live],
+                "after": self._limits.stranded_after,
+            },
+        )
 
     async def _give_back(self, batch: Sequence[Entry]) -> Sequence[None]:
         return await self._write("give_back_triggers", batch, _fences)

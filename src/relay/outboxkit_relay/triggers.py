@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from time import monotonic
 from typing import Any, TypeAlias
 from uuid import UUID
@@ -33,6 +33,12 @@ class Trigger(msgspec.Struct, eq=False):
     attempts: int
     waited: float
     """Seconds from due to claimed, by the database's clock."""
+    scheduled_at: datetime | None = None
+    """When the job is due, if that is ahead, by the database's clock; only where triggers are claimed ahead."""
+    previous: int | None = None
+    """The outbox id that was handed over before and seems to be lost; only where triggers are claimed ahead."""
+    waits: int | None = None
+    """How often that was found waiting to be dispatched."""
 
 
 class Queues(msgspec.Struct, frozen=True):
@@ -46,13 +52,16 @@ class Queues(msgspec.Struct, frozen=True):
         return {"only": None if self.only is None else list(self.only), "paused": list(self.besides)}
 
 
-async def claim(connection: Connection, queues: Queues, *, slots: int, lease: timedelta) -> list[Trigger]:
+async def claim(
+    connection: Connection, queues: Queues, *, slots: int, lease: timedelta, ahead: timedelta | None = None
+) -> list[Trigger]:
     """Claim up to `slots` due triggers, the longest due first; passes over rows that others are taking.
 
-    One autocommit statement. If the process dies after it, the rows come due again when the lease is over.
+    `ahead`: how long before they are due, for a transport that keeps a schedule. One autocommit statement. If the process
+    dies after it, the rows come due again when the lease is over.
     """
     claimed_at = monotonic()
-    parameters = {**queues.parameters(), "slots": slots, "lease": lease}
+    parameters = {**queues.parameters(), "slots": slots, "lease": lease, "ahead": ahead}
     rows = await (await connection.execute(queries.load("claim_triggers"), parameters)).fetchall()
     return [Trigger(claimed_at, *row) for row in rows]
 

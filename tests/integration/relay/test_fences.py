@@ -8,6 +8,7 @@ import pytest
 
 from databases import Database
 from outboxkit.database import create_pool
+from outboxkit.sweeps import SweepLimits
 from outboxkit_contracts import ProblemType
 from outboxkit_relay import triggers
 from outboxkit_relay.decisions import Bury, Retry
@@ -93,7 +94,7 @@ async def test_settlement_counts_its_misses(db: Tables, pool: Pool) -> None:
     await db.enqueue_many(10)
     rows = await claimed(pool)
     await db.rows("update outboxkit.outbox set claims = claims + 1 where id = any(%s)", [row.id for row in rows[:3]])
-    settlement = Settlement(pool=pool, lease=30, busy=lambda: False)
+    settlement = Settlement(pool=pool, lease=30, limits=SweepLimits(), busy=lambda: False)
     for row in rows:
         settlement.ack(row)
     await settlement.drained()
@@ -105,7 +106,7 @@ async def test_poisoned_text_does_not_stop_its_neighbours(db: Tables, pool: Pool
     """†: an error text that Postgres cannot store fails alone; the rest of its batch is written."""
     await db.enqueue_many(10)
     rows = await claimed(pool)
-    settlement = Settlement(pool=pool, lease=30, busy=lambda: False)
+    settlement = Settlement(pool=pool, lease=30, limits=SweepLimits(), busy=lambda: False)
     for number, row in enumerate(rows):
         settlement.retry(row, Retry(delay=60, counted=True, error="\0" if number == 4 else "fine"))
     await settlement.drained()
@@ -116,7 +117,7 @@ async def test_a_retry_adds_what_counts(db: Tables, pool: Pool) -> None:
     """A retry moves due_at by its delay, and adds to attempts only when it counts."""
     await db.enqueue_many(2)
     first, second = await claimed(pool)
-    settlement = Settlement(pool=pool, lease=30, busy=lambda: False)
+    settlement = Settlement(pool=pool, lease=30, limits=SweepLimits(), busy=lambda: False)
     settlement.retry(first, Retry(delay=100, counted=True, error="counts"))
     settlement.retry(second, Retry(delay=200, counted=False, error="does not"))
     await settlement.drained()
@@ -132,7 +133,7 @@ async def test_what_is_given_back_is_due_at_once_unless_its_job_is_not(db: Table
     await db.enqueue("LATER")
     rows = await claimed(pool)
     await db.rows("update outboxkit.jobs set run_at = clock_timestamp() + interval '1 hour' where kind = 'LATER'")
-    settlement = Settlement(pool=pool, lease=30, busy=lambda: False)
+    settlement = Settlement(pool=pool, lease=30, limits=SweepLimits(), busy=lambda: False)
     for row in rows:
         settlement.give_back(row)
     await settlement.drained()
@@ -149,7 +150,7 @@ async def test_a_burial_is_counted_only_when_it_happened(db: Tables, pool: Pool)
         " where id = %s",
         first.job_id,
     )
-    settlement = Settlement(pool=pool, lease=30, busy=lambda: False)
+    settlement = Settlement(pool=pool, lease=30, limits=SweepLimits(), busy=lambda: False)
     for row in (first, second):
         settlement.bury(row, Bury(reason="refused", error="no"))
     await settlement.drained()

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from outboxkit_relay.age import ServiceTime
 from outboxkit_relay.backoff import Backoff
 from outboxkit_relay.evidence import Evidence
-from outboxkit_relay.rate import TokenBucket
+from outboxkit_relay.rate import Combined, Ramp, TokenBucket
 from outboxkit_relay.window import Window
 
 
@@ -82,6 +82,87 @@ def test_a_bucket_says_how_long_to_wait(rate: float) -> None:
     clock.now += wait * 0.02
     assert bucket.wait() == 0
     assert bucket.available() >= max(1, int(rate * 0.05))
+
+
+def drained(ramp: Ramp, clock: Clock, seconds: int, *, every: float = 1.0) -> int:
+    """What a relay with an endless backlog sends within so many seconds."""
+    bucket = TokenBucket(ramp=ramp, clock=clock)
+    bucket.spend(bucket.available())
+    sent = 0
+    for _ in range(int(seconds / every)):
+        clock.now += every
+        tokens = bucket.available()
+        bucket.spend(tokens)
+        sent += tokens
+    return sent
+
+
+def test_a_ramp_begins_with_500_and_grows_by_half_every_five_minutes() -> None:
+    """An endless backlog: 500 a second for five minutes, then 750, 1,125, 1,687 and so on."""
+    clock = Clock()
+    ramp = Ramp(clock=clock)
+    bucket = TokenBucket(ramp=ramp, clock=clock)
+    rates = []
+    for _ in range(5):
+        sent = 0
+        for _ in range(300):
+            tokens = bucket.available()
+            bucket.spend(tokens)
+            sent += tokens
+            clock.now += 1
+        rates.append(sent / 300)
+    assert rates == pytest.approx([500, 750, 1125, 1687.5, 2531.25], rel=0.01)
+
+
+def test_a_ramp_does_not_grow_unused() -> None:
+    """Five quiet minutes, or an hour, are no reason to begin with more than 500."""
+    clock = Clock()
+    ramp = Ramp(clock=clock)
+    assert drained(ramp, clock, 900) > 500 * 900
+    for quiet in (301, 3600):
+        clock.now += quiet
+        ramp.limit()
+        clock.now += 300
+        assert ramp.limit() == 500
+    for _ in range(3):  # a little traffic, an hour long
+        drained(ramp, clock, 300, every=300)
+        assert ramp.limit() == 500
+
+
+@given(st.lists(st.tuples(st.floats(0.1, 400), st.booleans()), max_size=60))
+def test_a_ramp_never_grows_by_more_than_half(steps: list[tuple[float, bool]]) -> None:
+    """Whatever the traffic: a period's limit is 500, or at most half as much again as what the period before has seen."""
+    clock = Clock()
+    ramp = Ramp(clock=clock)
+    bucket = TokenBucket(ramp=ramp, clock=clock)
+    sent, began, before = 0, clock.now, 0.0
+    for pause, spend in steps:
+        clock.now += pause
+        while clock.now - began >= 300:
+            before, sent, began = sent / 300, 0, began + 300
+        assert ramp.limit() <= max(500.0, 1.5 * before) + 1e-6
+        if spend:
+            tokens = bucket.available()
+            bucket.spend(tokens)
+            sent += tokens
+
+
+def test_a_bucket_with_both_obeys_the_smaller() -> None:
+    """A fixed limit below the ramp's holds, and the other way round."""
+    clock = Clock()
+    assert TokenBucket(100, ramp=Ramp(clock=clock), clock=clock).available() == 100
+    assert TokenBucket(10_000, ramp=Ramp(clock=clock), clock=clock).available() == 500
+
+
+def test_combined_limits_hold_each() -> None:
+    """As much as the tightest allows, as late as the slowest allows, and spent from both."""
+    clock = Clock()
+    shared, own = TokenBucket(100, clock=clock), TokenBucket(10, clock=clock)
+    both = Combined([shared, own])
+    assert both.available() == 10
+    both.spend(10)
+    assert (shared.available(), own.available()) == (90, 0)
+    assert both.wait() == own.wait() > shared.wait() == 0
 
 
 def test_a_window_halves_once_for_all_that_was_sent_before() -> None:

@@ -6,6 +6,7 @@ deadline, and nothing it says in a reason holds a secret.
 
 from __future__ import annotations
 
+import enum
 from typing import Protocol
 
 import msgspec
@@ -14,11 +15,26 @@ from outboxkit_contracts.actions import Verdict
 from outboxkit_relay.triggers import Trigger
 
 
+class Custody(enum.Enum):
+    """How a transport that delivers later has a trigger that it has acknowledged."""
+
+    TAKEN = "taken"
+    """It took this trigger over."""
+    WAITING = "waiting"
+    """It did not, for it still has the job's earlier trigger, and has never dispatched it."""
+    TRIED = "tried"
+    """It did not, for it still has the job's earlier trigger, and has dispatched it in vain."""
+
+
 class Outcome(msgspec.Struct, frozen=True):
-    """What came of one delivery: what to do about it, and the HTTP status, if there was an answer."""
+    """What came of one delivery: what to do about it, and the HTTP status, if there was an answer.
+
+    `custody` is None where the worker itself has answered.
+    """
 
     verdict: Verdict
     status: int | None = None
+    custody: Custody | None = None
 
 
 class Transport(Protocol):

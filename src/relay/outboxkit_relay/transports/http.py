@@ -7,6 +7,7 @@ import ssl
 from typing import Any, Final
 
 import aiohttp
+import msgspec
 from yarl import URL
 
 from outboxkit.settings import Secret
@@ -14,6 +15,8 @@ from outboxkit.traces import parse as parse_traceparent
 from outboxkit_contracts import headers
 from outboxkit_contracts.actions import classify, no_answer
 from outboxkit_contracts.messages import encode_trigger
+from outboxkit_relay.credentials import CredentialsError
+from outboxkit_relay.identity import IdTokens
 from outboxkit_relay.transports import Outcome
 from outboxkit_relay.triggers import Trigger
 
@@ -46,10 +49,25 @@ class HttpTransport:
     Redirects are not followed (the secret would go along), nothing is decompressed, no proxy of the environment is used.
     """
 
-    def __init__(self, url: str, *, secret: Secret | None, wait: int, deadline: float, connections: int) -> None:
-        """`wait` > 0 asks the worker to answer when the job is done, or after so many seconds. `deadline` in seconds."""
+    def __init__(
+        self,
+        url: str,
+        *,
+        secret: Secret | None,
+        wait: int,
+        deadline: float,
+        connections: int,
+        identity: IdTokens | None = None,
+        identity_headers: tuple[str, ...] = (),
+    ) -> None:
+        """`wait` > 0 asks the worker to answer when the job is done, or after so many seconds. `deadline` in seconds.
+
+        With an `identity`, which is this endpoint's own and closed with it, its token goes along in each of these headers.
+        """
         self._url = URL(url)
         self._deadline = deadline
+        self._identity = identity
+        self._identity_headers = identity_headers
         fixed = {
             headers.CONTENT_TYPE: "application/json",
             "accept-encoding": "identity",
@@ -70,12 +88,31 @@ class HttpTransport:
 
     async def deliver(self, trigger: Trigger) -> Outcome:
         """Post the trigger and judge the answer; whatever goes wrong below HTTP is a fault of the endpoint."""
+        if self._identity is None:
+            return await self._post(trigger, None)
+        return await self._identified(trigger, self._identity)
+
+    async def _identified(self, trigger: Trigger, identity: IdTokens) -> Outcome:
+        """Post the trigger with a token, all within the deadline. Without a token nothing is sent."""
+        token = ""
+        try:
+            async with asyncio.timeout(self._deadline):
+                token = await identity.token()
+                outcome = await self._post(trigger, dict.fromkeys(self._identity_headers, f"Bearer {token}"))
+        except CredentialsError as error:
+            return Outcome(no_answer(str(error)))
+        except TimeoutError as error:
+            return Outcome(no_answer(self._describe(error) if token else f"no ID token within {self._deadline:g} s"))
+        return _refused(outcome, identity, token) if outcome.status in {401, 403} else outcome
+
+    async def _post(self, trigger: Trigger, bearer: dict[str, str] | None) -> Outcome:
         traceparent = parse_traceparent(trigger.traceparent)
+        extra = {headers.TRACEPARENT: traceparent} if traceparent else None
         try:
             async with self._session.post(
                 self._url,
                 data=encode_trigger(trigger.job_id, trigger.kind),
-                headers={headers.TRACEPARENT: traceparent} if traceparent else None,
+                headers=extra if bearer is None else bearer | (extra or {}),
                 allow_redirects=False,
             ) as response:
                 body = await _read(response)
@@ -91,8 +128,10 @@ class HttpTransport:
             return Outcome(no_answer(self._describe(error)))
 
     async def close(self) -> None:
-        """Close every connection."""
+        """Close every connection, and fetch no more tokens."""
         await self._session.close()
+        if self._identity is not None:
+            await self._identity.close()
 
     def _describe(self, error: Exception) -> str:
         """Why there was no answer. Never the error's own text where that may quote what the other side sent."""
@@ -113,6 +152,19 @@ class HttpTransport:
                 return "what came is not HTTP"
             case _:
                 return f"no answer: {type(error).__name__}"
+
+
+def _refused(outcome: Outcome, identity: IdTokens, token: str) -> Outcome:
+    """What is to be done about a token that was not accepted. A worker's own problem says so itself."""
+    if outcome.status == 401:
+        identity.refused(token)
+    verdict = outcome.verdict
+    if verdict.problem is not None:
+        return outcome
+    reason = f"{verdict.reason}; grant roles/run.invoker to {identity.account or 'the account of the ID token'}"
+    return msgspec.structs.replace(
+        outcome, verdict=msgspec.structs.replace(verdict, reason=f"{reason} (audience {identity.audience})")
+    )
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes:
