@@ -31,6 +31,9 @@ TRIGGER_TYPE: Final = "START_RUN"
 
 JobState = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 
+Authentication = Literal["none", "secret", "oidc", "secret+oidc", "secret|oidc"]
+"""What lets a trigger in: nothing is asked for, one thing, both of them, or either of them."""
+
 _SHAPE: Final = '{"jobId": "<uuid>"}'
 _HOW_TO_MAKE_A_JOB: Final = (
     "Job ids are UUIDs, and the job must exist before it is triggered: "
@@ -84,7 +87,8 @@ class Readiness(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """What `/health/ready` says: with status 200 when `status` is `ready`, else with 503.
 
     `mode` is the effective trigger mode; `mode_configured` is false when a mode is set whose variables are
-    missing (the effective mode is then `db`). `problems` says in words what keeps the process from being
+    missing (the effective mode is then `db`). `signing_keys` says of a worker that checks bearer tokens whether it
+    has the issuer's keys, and is left out by others. `problems` says in words what keeps the process from being
     ready.
     """
 
@@ -94,7 +98,8 @@ class Readiness(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     migrations: Literal["current", "behind", "unknown"]
     mode: Literal["db", "http", "cloud-tasks", "none"]
     mode_configured: bool
-    authentication: Literal["none", "secret", "oidc", "secret+oidc"]
+    authentication: Authentication
+    signing_keys: Literal["fresh", "stale", "none"] | msgspec.UnsetType = msgspec.UNSET
     problems: list[str] = []
 
     def encode(self) -> bytes:

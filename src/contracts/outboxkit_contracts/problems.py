@@ -38,6 +38,7 @@ class ProblemType(enum.Enum):
     INTERNAL_ERROR = ("internal-error", 500, "The outcome was not recorded")
     DRAINING = ("draining", 503, "The process is shutting down")
     NO_DATABASE = ("no-database", 503, "The database cannot be reached")
+    CREDENTIALS_UNVERIFIABLE = ("credentials-unverifiable", 503, "The credentials cannot be checked just now")
     BUSY = ("busy", 503, "The job could not be claimed just now")
 
     def __init__(self, slug: str, status: int, title: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from litestar import Litestar, Request, Response, asgi
 from litestar.exceptions import HTTPException
@@ -23,6 +23,9 @@ from outboxkit_worker.service import Service
 from outboxkit_worker.settings import WorkerSettings
 from outboxkit_worker.trigger import TriggerEndpoint
 
+if TYPE_CHECKING:
+    from outboxkit_worker.tokens import TokenVerifier
+
 log = logging.getLogger(__name__)
 
 
@@ -33,8 +36,15 @@ def create_app(*, settings: WorkerSettings, application: Application) -> Litesta
     and answers well-formed triggers with 503.
     """
     draining = Draining(grace=settings.grace)
-    endpoint = TriggerEndpoint(secrets=settings.secrets, wait_max=settings.wait_max, draining=draining)
-    health = HealthRoutes(settings=settings, draining=draining)
+    tokens = _verifier(settings)
+    endpoint = TriggerEndpoint(
+        secrets=settings.secrets,
+        tokens=tokens,
+        both=settings.authentication == "all",
+        wait_max=settings.wait_max,
+        draining=draining,
+    )
+    health = HealthRoutes(settings=settings, draining=draining, keys=None if tokens is None else tokens.keys)
 
     @asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
@@ -57,7 +67,7 @@ def create_app(*, settings: WorkerSettings, application: Application) -> Litesta
 
     return Litestar(
         route_handlers=[process_job, *health.routes(), *documentation.routes()],
-        lifespan=[lifespan],
+        lifespan=[lifespan] if tokens is None else [tokens.keys.running(), lifespan],
         exception_handlers={**exception_handlers(), HTTP_400_BAD_REQUEST: _malformed},
         request_max_body_size=MAX_TRIGGER_BYTES,
         openapi_config=None,
@@ -70,11 +80,32 @@ def _malformed(_: Request[Any, Any, Any], error: HTTPException) -> Response[byte
     return problem_response(Problem.of(ProblemType.MALFORMED_HTTP, f"{error.detail}."))
 
 
+def _verifier(settings: WorkerSettings) -> TokenVerifier | None:
+    """What checks tokens, where the settings ask for it."""
+    if not settings.oidc_accounts:
+        return None
+    # Imported here: PyJWT, cryptography and httpx take 130 ms and as many modules, and most workers check no tokens.
+    from outboxkit_worker.signing_keys import SigningKeys
+    from outboxkit_worker.tokens import TokenVerifier
+
+    assert settings.audience is not None  # noqa: S101 (the settings see to it)
+    log.info("bearer tokens of %s for %s let triggers in", ", ".join(settings.oidc_accounts), settings.audience)
+    return TokenVerifier(
+        SigningKeys(settings.oidc_issuer),
+        issuer=settings.oidc_issuer,
+        audience=settings.audience,
+        accounts=settings.oidc_accounts,
+    )
+
+
 def _announce(settings: WorkerSettings, application: Application) -> None:
     if settings.database_url is None:
         log.warning("DATABASE_URL is not set: this worker takes no jobs")
-    if not settings.secrets:
-        log.warning("WORKER_TRIGGER_SECRET is not set: POST /process-job is open to everybody who can reach it")
+    if not settings.secrets and not settings.oidc_accounts:
+        log.warning(
+            "WORKER_TRIGGER_SECRET is not set, nor WORKER_OIDC_SERVICE_ACCOUNTS: "
+            "POST /process-job is open to everybody who can reach it"
+        )
     kinds = application.handlers.kinds()
     if not kinds:
         log.warning("there are no handlers: this worker runs no jobs; name the module that has them in OUTBOXKIT_APP")

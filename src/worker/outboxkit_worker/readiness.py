@@ -6,12 +6,13 @@ from datetime import UTC, datetime
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+import msgspec
 import psycopg
 from litestar import HttpMethod, Response, route
 
 from outboxkit import queries
 from outboxkit.migrations import REVISION
-from outboxkit_contracts.messages import Health, Readiness
+from outboxkit_contracts.messages import Authentication, Health, Readiness
 from outboxkit_worker.draining import Draining
 from outboxkit_worker.settings import WorkerSettings
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from outboxkit_worker.connections import Connection
     from outboxkit_worker.service import Service
+    from outboxkit_worker.signing_keys import SigningKeys
 
 SERVICE: Final = "worker"
 _METHODS: Final = (HttpMethod.GET, HttpMethod.HEAD)
@@ -30,8 +32,9 @@ _Migrations = Literal["current", "behind", "unknown"]
 class HealthRoutes:
     """`/` and `/health` (alive), `/health/ready` (can take work). Set `service` once there is a database."""
 
-    def __init__(self, *, settings: WorkerSettings, draining: Draining) -> None:
+    def __init__(self, *, settings: WorkerSettings, draining: Draining, keys: SigningKeys | None = None) -> None:
         self.service: Service | None = None
+        self._keys = keys
         self._settings = settings
         self._draining = draining
         self._started = monotonic()
@@ -55,8 +58,12 @@ class HealthRoutes:
         return Health("ok", SERVICE, round(monotonic() - self._started, 3), datetime.now(UTC))
 
     async def readiness(self) -> Readiness:
-        """Whether the worker can take work, and in words why not."""
-        problems: list[str] = []
+        """Whether the worker can take work, and in words why not.
+
+        An issuer that is away makes no worker unready: it takes work with the keys that it has, with the secret and from its
+        poller, and a fleet that was unready all at once would be replaced for nothing.
+        """
+        problems = list(self._settings.malformed.values())
         revision, up = await self._revision(problems)
         migrations: _Migrations = "unknown"
         if up:
@@ -73,7 +80,8 @@ class HealthRoutes:
             migrations=migrations,
             mode=mode.value,
             mode_configured=self.service is None or self.service.mode.configured,
-            authentication="secret" if self._settings.secrets else "none",
+            authentication=_authentication(self._settings),
+            signing_keys=msgspec.UNSET if self._keys is None else self._keys.state,
             problems=problems,
         )
 
@@ -92,6 +100,14 @@ class HealthRoutes:
             problems.append(f"The database cannot be reached: {str(error).partition(chr(10))[0]}")
             return None, False
         return revision, True
+
+
+def _authentication(settings: WorkerSettings) -> Authentication:
+    if settings.secrets and settings.oidc_accounts:
+        return "secret+oidc" if settings.authentication == "all" else "secret|oidc"
+    if settings.oidc_accounts:
+        return "oidc"
+    return "secret" if settings.secrets else "none"
 
 
 async def _read_revision(connection: Connection) -> str | None:

@@ -99,6 +99,23 @@ def no_database(detail: str) -> Reply:
     return problem(ProblemType.NO_DATABASE, detail, retry_after=_LATER)
 
 
+def unauthorized(detail: str, *, invalid: str | None = None) -> Reply:
+    """401 with the challenge of RFC 6750 §3; `invalid` says what is wrong with a token, None: there was none.
+
+    `invalid` is ASCII without quotes and backslashes.
+    """
+    challenge = 'Bearer realm="outboxkit"'
+    if invalid is not None:
+        challenge += f', error="invalid_token", error_description="{invalid}"'
+    return problem(ProblemType.UNAUTHORIZED, detail, headers=((b"www-authenticate", challenge.encode()),))
+
+
+def unverifiable(retry_after: int) -> Reply:
+    """503: nobody can say whether the token is valid."""
+    detail = "The keys of WORKER_OIDC_ISSUER cannot be fetched; the worker's log has the details."
+    return problem(ProblemType.CREDENTIALS_UNVERIFIABLE, detail, retry_after=retry_after)
+
+
 def problem(
     problem_type: ProblemType,
     detail: str,

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from datetime import timedelta
-from typing import Annotated
+from ipaddress import ip_address
+from typing import Annotated, Final
+from urllib.parse import urlsplit
 
 import msgspec
 
 from outboxkit.modes import Mode
 from outboxkit.settings import (
+    CHECKED_LATER,
     DatabaseListenUrl,
     JobTriggerMode,
     RetentionDays,
@@ -18,13 +23,52 @@ from outboxkit.settings import (
     StrandedMax,
     SweepInterval,
     Variable,
+    WorkerOidcAudience,
     WorkerTriggerSecret,
+    choice,
     database_url,
+    default_audience,
+    http_url,
     milliseconds,
     seconds,
     secret,
     whole,
 )
+
+GOOGLE: Final = "https://accounts.google.com"
+
+_EMAIL: Final = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+")
+
+
+def accounts(text: str) -> tuple[str, ...]:
+    """Reads e-mail addresses with commas between them."""
+    found = tuple(part for part in (part.strip() for part in text.split(",")) if part)
+    wrong = [part for part in found if not (_EMAIL.fullmatch(part) and part.isprintable())]
+    if wrong or not found:
+        raise ValueError(f"{', '.join(map(repr, wrong)) or repr(text)} is no e-mail address")
+    return found
+
+
+def issuer(text: str) -> str:
+    """Reads an OpenID issuer: an https URL; http is for one on this machine."""
+    parts = urlsplit(http_url(text))
+    if parts.query or parts.fragment:
+        raise ValueError(f"{text!r} has a query or a fragment")
+    if not is_trustworthy(text, loopback=True):
+        raise ValueError(f"{text!r} is no https URL")
+    return text
+
+
+def is_trustworthy(url: str, *, loopback: bool) -> bool:
+    """Whether what is read there comes from whom the URL names: by https, or by http without leaving this machine."""
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+        if parts.scheme == "https":
+            return bool(host)
+        return loopback and parts.scheme == "http" and (host == "localhost" or ip_address(host).is_loopback)
+    except ValueError:
+        return False
 
 
 class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,6 +107,44 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
             secret,
         ),
     ] = None
+    oidc_accounts: Annotated[
+        tuple[str, ...] | None,
+        Variable(
+            "WORKER_OIDC_SERVICE_ACCOUNTS",
+            "Whose identity tokens let triggers in: e-mail addresses, with commas. Setting it turns the check on.",
+            "tasks@my-project.iam.gserviceaccount.com",
+            accounts,
+        ),
+    ] = None
+    oidc_audience: WorkerOidcAudience = None
+    trigger_url: Annotated[
+        str | None,
+        Variable(
+            "WORKER_TRIGGER_URL",
+            "This worker's URL; only read to know the default of WORKER_OIDC_AUDIENCE.",
+            "https://worker-abcdefghij-ew.a.run.app",
+            http_url,
+            check=CHECKED_LATER,
+        ),
+    ] = None
+    oidc_issuer: Annotated[
+        str,
+        Variable(
+            "WORKER_OIDC_ISSUER",
+            "Who issues the tokens; its keys are found by OpenID discovery. https; http on this machine only.",
+            GOOGLE,
+            issuer,
+        ),
+    ] = GOOGLE
+    authentication: Annotated[
+        str,
+        Variable(
+            "WORKER_AUTHENTICATION",
+            "Where a secret and WORKER_OIDC_SERVICE_ACCOUNTS are set: any, either lets in; all, both are needed.",
+            "all",
+            choice("any", "all"),
+        ),
+    ] = "any"
     concurrency: Annotated[
         int,
         Variable("WORKER_CONCURRENCY", "Jobs that run at the same time; beyond it, 429.", "128", whole(1, 10000)),
@@ -121,6 +203,32 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     stranded_after: StrandedAfter = 300.0
     stranded_max: StrandedMax = 5
     retention: RetentionDays = timedelta(days=14)
+    malformed: Mapping[str, str] = msgspec.field(default_factory=dict)
+    """Problems with variables that work can flow without, by variable name; the worker is not ready then."""
+
+    def __post_init__(self) -> None:
+        """Find values that are at odds with one another; ValueError has a line for each."""
+        problems: list[str] = []
+        if self.oidc_accounts and self.audience is None:
+            problems += filter(None, [self.malformed.get("WORKER_TRIGGER_URL")])
+            problems.append(
+                "WORKER_OIDC_AUDIENCE is not set, nor WORKER_TRIGGER_URL, and WORKER_OIDC_SERVICE_ACCOUNTS needs one of "
+                "them: a token is for one audience. For example WORKER_OIDC_AUDIENCE=https://worker-abcdefghij-ew.a.run.app"
+            )
+        if self.authentication == "all" and not (self.secrets or self.oidc_accounts):
+            problems.append(
+                "WORKER_AUTHENTICATION is all, and nothing is set that it could ask for: set WORKER_TRIGGER_SECRET, "
+                "WORKER_OIDC_SERVICE_ACCOUNTS, or both"
+            )
+        if problems:
+            raise ValueError("\n".join(problems))
+
+    @property
+    def audience(self) -> str | None:
+        """Whom a token must be meant for."""
+        if self.oidc_audience is None and self.trigger_url is not None:
+            return default_audience(self.trigger_url)
+        return self.oidc_audience
 
     @property
     def secrets(self) -> tuple[Secret, ...]:

@@ -16,7 +16,9 @@ from outboxkit_contracts.messages import MAX_REQUEST_SECONDS, MalformedTrigger, 
 from outboxkit_contracts.problems import ProblemType
 from outboxkit_worker import replies
 from outboxkit_worker.arrival import read_body
+from outboxkit_worker.credentials import Credentials
 from outboxkit_worker.draining import Draining
+from outboxkit_worker.refusals import printable
 from outboxkit_worker.replies import Reply
 from outboxkit_worker.runs import UNRECORDED, Run
 from outboxkit_worker.service import Service
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from litestar.types import Receive, Scope, Send
 
     from outboxkit.leases import JobState
+    from outboxkit_worker.tokens import TokenVerifier
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +37,14 @@ log = logging.getLogger(__name__)
 _TRIES: Final = 3
 
 _JSON: Final = b"application/json"
+
+# What Cloud Tasks says of a task, and the name it is logged under. Anybody can send it: it decides nothing.
+_CLOUD_TASKS: Final = (
+    (b"x-cloudtasks-queuename", "task_queue"),
+    (b"x-cloudtasks-taskname", "task_name"),
+    (b"x-cloudtasks-taskretrycount", "task_retry_count"),
+    (b"x-cloudtasks-taskexecutioncount", "task_execution_count"),
+)
 
 
 class TriggerEndpoint:
@@ -45,11 +56,13 @@ class TriggerEndpoint:
         secrets: Sequence[Secret],
         wait_max: float,
         draining: Draining,
+        tokens: TokenVerifier | None = None,
+        both: bool = False,
         read_seconds: float = MAX_REQUEST_SECONDS,
     ) -> None:
-        """`wait_max` and `read_seconds` (for the body) in seconds. Without secrets every request is let in."""
+        """`wait_max` and `read_seconds` (for the body) in seconds. `secrets`, `tokens` and `both` as of Credentials."""
         self.service: Service | None = None
-        self._secrets = tuple(secrets)
+        self._credentials = Credentials(secrets=secrets, tokens=tokens, both=both)
         self._wait_max = int(wait_max)
         self._draining = draining
         self._read_seconds = read_seconds
@@ -73,8 +86,9 @@ class TriggerEndpoint:
         if method != "POST":
             return replies.OPTIONS if method == "OPTIONS" else replies.WRONG_METHOD
         headers = _combined(scope["headers"])
-        if not self._is_allowed(headers.get(b"x-worker-trigger", b"")):
-            return replies.FORBIDDEN
+        refusal = await self._credentials.refusal(headers)
+        if refusal is not None:
+            return refusal
         content_type = headers.get(b"content-type", b"")
         if content_type != _JSON and content_type.partition(b";")[0].strip().lower() != _JSON:
             return replies.NOT_JSON
@@ -99,7 +113,7 @@ class TriggerEndpoint:
         traceparent = headers.get(b"traceparent")
         trace = None if traceparent is None else traces.parse(traceparent.decode("latin-1"))
         if log.isEnabledFor(logging.INFO):
-            log.info("Received trigger", extra={"job_id": job_id, **({"traceparent": trace} if trace else {})})
+            log.info("Received trigger", extra=_described(job_id, trace, headers))
         found = await self._claim(service, job_id, trace)
         if not isinstance(found, Run):
             return found
@@ -109,10 +123,6 @@ class TriggerEndpoint:
             return replies.claimed(job_id)
         wait = min(wait, self._wait_max)
         return (await self._wait(service, found, wait)).applying(wait)
-
-    def _is_allowed(self, given: bytes) -> bool:
-        matches = [secret.matches(given) for secret in self._secrets]  # every one is compared, whichever matches
-        return not matches or any(matches)
 
     async def _claim(self, service: Service, job_id: UUID, trace: str | None) -> Run | Reply:
         for _ in range(_TRIES):
@@ -160,6 +170,18 @@ async def _first(task: asyncio.Task[object], stop: asyncio.Event, seconds: float
         finally:
             stopping.cancel()
     return task.done()
+
+
+def _described(job_id: UUID, trace: str | None, headers: dict[bytes, bytes]) -> dict[str, object]:
+    """A trigger, for the log."""
+    fields: dict[str, object] = {"job_id": job_id}
+    if trace:
+        fields["traceparent"] = trace
+    for header, name in _CLOUD_TASKS:
+        value = headers.get(header)
+        if value is not None:
+            fields[name] = printable(value.decode("latin-1"))
+    return fields
 
 
 def _combined(lines: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes]:

@@ -119,7 +119,8 @@ class SaysDoneBeforeItIs(Protocol):
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
-        self.jobs.concurrency = 64  # what still runs when this worker says it is done must not fill it: 429 is another fault
+        # What still runs when this worker says it is done must not fill it: 429 is another fault.
+        self.jobs.concurrency = 64
         settle = self.jobs.settle
 
         def late(run: Run) -> Outcome:

@@ -12,6 +12,8 @@ import pytest
 from contract.conformance.conftest import FAILING, QUICK, SLOW
 from contract.conformance.workers import OURS, SECRET, SLOTS, STANDARD_LIBRARY, running
 from databases import Database, Server
+from oidc_issuer import ACCOUNT, AUDIENCE, OidcIssuer
+from outboxkit_contracts.conformance import Level, run, select
 from outboxkit_contracts.conformance.database import DatabaseJobs
 from outboxkit_contracts.testing import Target, WorkerConformance
 
@@ -29,6 +31,41 @@ class TestOurWorker(WorkerConformance):
             DatabaseJobs(database.url, quick=QUICK, slow=SLOW, failing=FAILING) as jobs,
         ):
             yield Target(url=url, secret=SECRET, jobs=jobs, slots=SLOTS)
+
+
+@pytest.mark.parametrize(
+    ("authentication", "secret", "token", "skipped"),
+    [
+        ("oidc", None, True, True),
+        ("any", SECRET, False, False),
+        ("any", None, True, True),
+        ("any", SECRET, True, True),
+        ("all", SECRET, True, False),
+    ],
+)
+def test_our_worker_with_tokens_conforms(
+    database: Database, psql: Path, authentication: str, secret: str | None, token: bool, skipped: bool
+) -> None:
+    """Level basic, by token, by secret, by both; the checks of the secret are left out where it does not matter."""
+    issuer = OidcIssuer()
+    changes = {
+        "WORKER_OIDC_ISSUER": issuer.url,
+        "WORKER_OIDC_SERVICE_ACCOUNTS": ACCOUNT,
+        "WORKER_OIDC_AUDIENCE": AUDIENCE,
+        "WORKER_TRIGGER_SECRET": "" if authentication == "oidc" else SECRET,
+        "WORKER_AUTHENTICATION": "" if authentication == "oidc" else authentication,
+    }
+    headers = (("Authorization", f"Bearer {issuer.token()}"),) if token else ()
+    with (
+        running(OURS, database.url, psql, **changes) as url,
+        DatabaseJobs(database.url, quick=QUICK, slow=SLOW, failing=FAILING) as jobs,
+    ):
+        results = list(run(Target(url=url, secret=secret, headers=headers, jobs=jobs), select(Level.BASIC)))
+    issuer.down()
+    assert not [(result.check.name, result.message) for result in results if result.outcome == "failed"]
+    left_out = {result.check.name for result in results if result.outcome == "skipped"}
+    assert ("credentials.missing" in left_out) == skipped
+    assert left_out <= {f"credentials.{name}" for name in ("right", "missing", "wrong", "elsewhere", "first")}
 
 
 def test_a_worker_in_the_standard_library_conforms(database: Database, psql: Path, tmp_path: Path) -> None:

@@ -11,7 +11,10 @@ import pytest
 
 from databases import Database
 from outboxkit import Handlers, Job
+from outboxkit.modes import Mode
+from outboxkit.settings import read_settings
 from outboxkit_cli.embedded import EmbeddedPostgres
+from outboxkit_worker.settings import WorkerSettings
 from waiting import until
 
 
@@ -52,6 +55,26 @@ def test_a_worker_with_everything_is_ready(start_worker: Any, handlers: Handlers
         "authentication": "none",
         "problems": [],
     }
+
+
+def test_a_mode_that_there_is_not_is_red_and_work_flows(database: Database, start_worker: Any, jobs: Any) -> None:
+    """JOB_TRIGGER_MODE misspelt: the message names it with an example, the mode is db, and the poller runs what is due."""
+    found = read_settings(WorkerSettings, {"DATABASE_URL": database.url, "JOB_TRIGGER_MODE": "htpp"})
+    assert found.mode is Mode.DB
+    done = Handlers()
+
+    @done.register("NOOP")
+    async def noop(payload: dict[str, Any], job: Job) -> None:
+        pass
+
+    worker = start_worker(done, mode="db", poll_interval=0.05, malformed=found.malformed)
+    job = jobs.enqueue("NOOP")
+    jobs.await_state(job, "succeeded")
+    response = worker.client.get("/health/ready")
+    assert response.status_code == 503
+    [problem] = response.json()["problems"]
+    assert problem.startswith("JOB_TRIGGER_MODE: 'htpp' is none of db, http, cloud-tasks, none")
+    assert "For example http" in problem
 
 
 def test_a_mode_that_lacks_its_variables_is_told(start_worker: Any, handlers: Handlers, jobs: Any) -> None:

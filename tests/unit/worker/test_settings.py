@@ -32,9 +32,19 @@ def test_names_are_kept_from_the_system_this_replaces() -> None:
     assert not any(word in repr(settings) for word in ("geheim", "neu", "alt"))
 
 
+GOES_ON_WITHOUT = {"JOB_TRIGGER_MODE", "WORKER_TRIGGER_URL"}
+
+
+def test_what_work_can_flow_without_stops_nothing() -> None:
+    """An unknown mode and a URL that is none are kept as problems, and the fields have their defaults."""
+    settings = read_settings(WorkerSettings, dict.fromkeys(GOES_ON_WITHOUT, "\x01"))
+    assert settings.malformed.keys() == GOES_ON_WITHOUT
+    assert (settings.mode, settings.trigger_url) == (Mode.DB, None)
+
+
 def test_every_bad_value_is_told_by_its_name() -> None:
     """All of them at once: whatever text no variable can hold."""
-    names = {v.name for v in variables(WorkerSettings).values()} - {"DATABASE_LISTEN_URL"}
+    names = {v.name for v in variables(WorkerSettings).values()} - {"DATABASE_LISTEN_URL", *GOES_ON_WITHOUT}
     with pytest.raises(SettingsError) as caught:
         read_settings(WorkerSettings, dict.fromkeys(names, "\x01"))
     assert {problem.partition(":")[0] for problem in caught.value.problems} == names

@@ -8,6 +8,7 @@ from outboxkit_contracts.conformance.outcomes import Failed, Skipped
 from outboxkit_contracts.conformance.probe import Probe, described
 from outboxkit_contracts.conformance.suite import check
 from outboxkit_contracts.conformance.target import Level
+from outboxkit_contracts.headers import AUTHORIZATION
 
 
 @check("health.alive", "#/paths/~1health/get/responses/200")
@@ -29,13 +30,16 @@ def ready(probe: Probe) -> None:
 
 @check("health.authentication", "#/components/schemas/Readiness/properties/authentication")
 def authentication(probe: Probe) -> None:
-    """/health/ready says whether a secret is expected."""
+    """/health/ready says whether a secret or a token is expected."""
     answer = probe.get("/health/ready")
     said = answer.document.get("authentication", "")
     if probe.target.secret is not None and "secret" not in said:
         raise Failed(f"the worker says `authentication: {said}`, but was given to us with a secret", answer)
-    if probe.target.secret is None and "secret" in said:
+    if probe.target.secret is None and said in ("secret", "secret+oidc"):
         raise Failed("the worker expects a secret: give --secret", answer)
+    token = any(name.lower() == AUTHORIZATION for name, _ in probe.target.headers)
+    if not token and said in ("oidc", "secret+oidc"):
+        raise Failed("the worker expects a token: give --header 'Authorization: Bearer …'", answer)
 
 
 @check("health.methods", "#/components/responses/MethodNotAllowed")
