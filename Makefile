@@ -4,8 +4,10 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 BIN := .venv/bin
-# Extra arguments for the command: make dev ARGS='--mode db', make test ARGS='-k relay'.
+# Extra arguments for the command: make dev ARGS='--port 8080', make test ARGS='-k relay'.
 ARGS ?=
+# The trigger mode of make demo and make dev: http, db, cloud-tasks.
+MODE ?=
 
 .PHONY: help
 help: ## what there is to make
@@ -16,12 +18,12 @@ setup: ## make .venv and install the locked requirements (the others do this fir
 	@scripts/setup
 
 .PHONY: demo
-demo: setup ## post examples/stocks.csv, watch its jobs, get report.html; then stop everything
-	@exec $(BIN)/outboxkit demo $(ARGS)
+demo: setup ## post examples/stocks.csv, watch its jobs, get report.html; then stop everything (MODE=cloud-tasks)
+	@exec $(BIN)/outboxkit demo $(if $(MODE),--mode $(MODE)) $(ARGS)
 
 .PHONY: dev
-dev: setup ## run Postgres, web, relay and worker round the sample application until Ctrl-C
-	@exec $(BIN)/outboxkit dev --app outboxkit_reports --branch reports $(ARGS)
+dev: setup ## run Postgres, web, relay and worker round the sample application until Ctrl-C (MODE=cloud-tasks)
+	@exec $(BIN)/outboxkit dev --app outboxkit_reports --branch reports $(if $(MODE),--mode $(MODE)) $(ARGS)
 
 .PHONY: test
 test: lint ## lint, then every test

@@ -12,7 +12,7 @@ from pathlib import Path
 from outboxkit_cli.failures import CommandFailed
 from outboxkit_cli.interruption import cancelled_by_signals
 from outboxkit_cli.sockets import address, listening_socket
-from outboxkit_cli.stack import answers_ready, relay_is_seen
+from outboxkit_cli.stack import answers_ok, relay_is_seen
 from outboxkit_cli.supervisor import Program, Supervisor
 from outboxkit_cli.terminal import discard
 
@@ -71,7 +71,7 @@ class Roles:
             argv = self._command(["worker", "--fd", str(descriptor)], profile=f"worker-{mode}")
             settings = {"DATABASE_URL": database_url, "JOB_TRIGGER_MODE": mode, "OUTBOXKIT_APP": APPLICATION}
             pid = await self._start("worker", argv, settings, [descriptor])
-        await self._supervisor.alongside(answers_ready(url))
+        await self._supervisor.alongside(answers_ok(url, "/health/ready"))
         return Process(pid=pid, url=f"{url}/process-job")
 
     async def relay(self, *, database_url: str, target: str) -> Process:

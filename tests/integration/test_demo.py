@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import psutil
+import pytest
 
 from waiting import command_line, ended, until
 
@@ -14,10 +15,14 @@ DEMO = [sys.executable, "-m", "outboxkit_cli", "demo"]
 LONGEST = 60
 
 
-def test_the_demo_makes_a_report(tmp_path: Path) -> None:
-    """It exits with 0, prints every job with its times, and leaves report.html in the current folder."""
-    done = subprocess.run([*DEMO, PRICES], cwd=tmp_path, capture_output=True, text=True, timeout=LONGEST, check=False)
+@pytest.mark.parametrize("mode", ["http", "db", "cloud-tasks"])
+def test_the_demo_makes_a_report(tmp_path: Path, mode: str) -> None:
+    """In every mode it exits with 0, prints every job with its times, and leaves report.html in the current folder."""
+    done = subprocess.run(
+        [*DEMO, PRICES, "--mode", mode], cwd=tmp_path, capture_output=True, text=True, timeout=LONGEST, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
+    assert f"trigger mode {mode}" in done.stdout
     shown = [line.split() for line in done.stdout.splitlines() if line.endswith("succeeded")]
     assert [line[0] for line in shown] == ["START_RUN", *["RUN_SECTION"] * 4, "FINISH_RUN"]
     assert all(line.count("ms") == 2 for line in shown)

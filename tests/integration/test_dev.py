@@ -148,9 +148,9 @@ def value(url: str, query: str) -> object:
     return row[0]
 
 
-@pytest.mark.parametrize("mode", ["http", "db"])
+@pytest.mark.parametrize("mode", ["http", "db", "cloud-tasks"])
 def test_a_module_of_ones_own_runs(mode: str, module: Path) -> None:
-    """A job of a module outside the repository is run, in either mode; Ctrl-C ends it well and leaves no process."""
+    """A job of a module outside the repository is run, in every mode; Ctrl-C ends it well and leaves no process."""
     with dev(module, *orders(module), "--mode", mode) as running:
         value(running.database, ORDER)
         state = "select state from outboxkit.jobs"
@@ -159,6 +159,27 @@ def test_a_module_of_ones_own_runs(mode: str, module: Path) -> None:
         assert value(running.database, "select count(*) from outboxkit.outbox") == 0
         assert httpx.get(f"{running.worker}/health/ready").json()["mode"] == mode
         assert stopped_by(signal.SIGINT, running) == 0
+
+
+def test_the_local_cloud_tasks_dies_with_the_others(module: Path) -> None:
+    """It is one of the roles: when it is killed everything ends, and a supervisor that is killed takes it along."""
+    with dev(module, *orders(module), "--mode", "cloud-tasks") as running:
+        family = running.family()
+        running.role("cloud-tasks").kill()
+        assert running.process.wait(LONGEST) == 1
+        for member in family:
+            until(lambda member=member: ended(member), what=f"{member} to end")  # type: ignore[misc] # a lambda's default has no type
+    assert "tasks ended (killed by SIGKILL)" in (module / "dev.log").read_text()
+    with dev(module, *orders(module), "--mode", "cloud-tasks") as running:
+        stopped_by(signal.SIGKILL, running)
+
+
+def test_dev_without_a_module_says_what_to_give() -> None:
+    """`outboxkit dev` alone is a usage error with an example."""
+    argv = [sys.executable, "-m", "outboxkit_cli", "dev"]
+    run = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=LONGEST)
+    assert run.returncode == 2
+    assert "--app myapp.jobs" in run.stderr
 
 
 def test_a_closed_terminal_stops_everything(module: Path) -> None:

@@ -17,6 +17,7 @@ descriptor_option = click.option(
 )
 app_option = click.option("--app", metavar="MODULE", help="In place of OUTBOXKIT_APP.")
 database_option = click.option("--database-url", metavar="URL", help="In place of DATABASE_URL.")
+modes = click.Choice(["http", "db", "cloud-tasks"])
 branch_option = click.option(
     "--branch", "branches", multiple=True, metavar="BRANCH", help="A migration branch besides the kit's own."
 )
@@ -135,31 +136,58 @@ def enqueue(
     click.echo(str(job_id))
 
 
-@outboxkit.command()
-@click.option("--app", required=True, metavar="MODULE", help="The module with `handlers`.")
-@click.option("--mode", type=click.Choice(["http", "db"]), default="http", show_default=True)
+@outboxkit.group(invoke_without_command=True)
+@click.option("--app", metavar="MODULE", help="The module with `handlers`.")
+@click.option("--mode", type=modes, default="http", show_default=True, help="cloud-tasks: with a local Cloud Tasks.")
 @branch_option
 @click.option("--setup", metavar="COMMAND", help="Run by a shell after the migrations, with DATABASE_URL set.")
 @click.option("--database-url", metavar="URL", help="Use this server in place of an embedded one.")
 @click.option("--data", type=click.Path(file_okay=False, path_type=Path), help="Keep the embedded data here.")
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="The web's port (default: a free one).")
-def dev(**options: Any) -> None:
-    """Run Postgres and every role round one module, until Ctrl-C."""
+@click.pass_context
+def dev(ctx: click.Context, /, **options: Any) -> None:
+    """Run Postgres and every role round one module, until Ctrl-C; or, as a command of its own, a local Cloud Tasks."""
+    if ctx.invoked_subcommand is not None:
+        return
+    if options["app"] is None:
+        raise click.UsageError("--app is missing: it names the module with `handlers`, for example --app myapp.jobs")
     from outboxkit_cli.dev import DevOptions
     from outboxkit_cli.dev import dev as run
 
     run(DevOptions(**options))
 
 
+@dev.command("cloud-tasks")
+@click.option("--host", default="127.0.0.1", show_default=True)
+@click.option("--port", type=click.IntRange(0, 65535), default=8123, show_default=True, help="Of gRPC.")
+@click.option(
+    "--http-port", type=click.IntRange(0, 65535), default=8124, show_default=True, help="Of tokens and faults."
+)
+@click.option("--project", default="local-project", show_default=True)
+@click.option("--location", default="local-area1", show_default=True)
+@click.option("--queue", "queues", multiple=True, default=["jobs"], show_default=True, metavar="NAME")
+@click.option("--quiet", is_flag=True, hidden=True, help="Do not say where it is.")
+def cloud_tasks(*, quiet: bool, **options: Any) -> None:
+    """Run a local Cloud Tasks: tasks, retries, schedules and identity tokens as Google's has them, in memory."""
+    from outboxkit_cli.extras import needs_extra
+
+    with needs_extra("dev,cloud-tasks"):
+        from outboxkit_cli.cloud_tasks.serve import run
+        from outboxkit_cli.cloud_tasks.server import ServerOptions
+
+    run(ServerOptions(**options), quiet=quiet)
+
+
 @outboxkit.command()
+@click.option("--mode", type=modes, default="http", show_default=True, help="cloud-tasks: with a local Cloud Tasks.")
 @click.argument(
     "csv", type=click.Path(exists=True, dir_okay=False, path_type=Path), default=Path("examples/stocks.csv")
 )
-def demo(csv: Path) -> None:
+def demo(csv: Path, mode: str) -> None:
     """Make a report of real prices, from commit to finished page, and show each job on the way."""
     from outboxkit_cli.demo import demo as run
 
-    run(csv)
+    run(csv, mode=mode)
 
 
 @outboxkit.command()

@@ -41,7 +41,7 @@ class Finished:
     seconds: float
 
 
-def demo(csv: Path) -> None:
+def demo(csv: Path, *, mode: str) -> None:
     """Post the prices, show every job, write report.html to the current folder, stop everything.
 
     Raises CommandFailed, with the last lines of the logs, when anything goes wrong on the way.
@@ -53,7 +53,7 @@ def demo(csv: Path) -> None:
     try:
         with database(None, data=None) as url:
             migrate(url, branches=BRANCHES)
-            finished = asyncio.run(run_stack(prices, url=url, began=began))
+            finished = asyncio.run(run_stack(prices, mode=mode, url=url, began=began))
     except KeyboardInterrupt:
         pass
     if finished is None:
@@ -80,19 +80,25 @@ def write(page: bytes) -> None:
         raise CommandFailed(f"the report is finished but cannot be written to {REPORT.absolute()}: {error}") from error
 
 
-async def run_stack(prices: str, *, url: str, began: float) -> Finished | None:
+async def run_stack(prices: str, *, mode: str, url: str, began: float) -> Finished | None:
     """Run the stack for as long as the report takes; None when a signal cut it short."""
     with cancelled_by_signals() as hurry:
         try:
             async with Supervisor(write=discard, hurry=hurry) as supervisor:
                 try:
-                    async with running(supervisor, app=APP, mode="http", database_url=url) as stack:
-                        click.echo(f"Postgres, web, relay and worker are ready after {time.monotonic() - began:.1f} s.")
+                    async with running(supervisor, app=APP, mode=mode, database_url=url) as stack:
+                        click.echo(ready_line(stack, time.monotonic() - began))
                         return await supervisor.alongside(make_report(stack, prices))
                 except CommandFailed as error:
                     raise with_logs(error, supervisor) from error
         except asyncio.CancelledError:
             return None
+
+
+def ready_line(stack: Stack, seconds: float) -> str:
+    """Return what to print once everything runs."""
+    google = "" if stack.google is None else ", a local Cloud Tasks"
+    return f"Postgres{google}, web, relay and worker are ready after {seconds:.1f} s, trigger mode {stack.mode}."
 
 
 def with_logs(error: CommandFailed, supervisor: Supervisor) -> CommandFailed:

@@ -83,6 +83,11 @@ def announcement(stack: Stack) -> str:
             f"  web       {stack.web}",
             f"  worker    {stack.worker}",
             f"  database  {stack.database_url}",
+            *(
+                []
+                if stack.google is None
+                else [f"  tasks     {stack.google.tasks}, faults at {stack.google.issuer}/faults"]
+            ),
             "",
             *suggestions(stack),
             "",

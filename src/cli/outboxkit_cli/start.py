@@ -98,8 +98,11 @@ async def drain(relay: "Relay", *, max_seconds: float | None) -> int:
 
 
 async def relay_for_ever(relay: "Relay") -> int:
-    """Run the relay until a signal stops it."""
-    await relay.run(stop_event())
+    """Run the relay until a signal stops it. Raises CommandFailed when its port is taken."""
+    try:
+        await relay.run(stop_event())
+    except OSError as error:
+        raise CommandFailed(f"the relay cannot listen (PORT): {error.strerror or error}") from error
     return 0
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import click
 
-COLOURS: Mapping[str, str] = {"web": "cyan", "relay": "yellow", "worker": "green"}
+COLOURS: Mapping[str, str] = {"web": "cyan", "relay": "yellow", "worker": "green", "tasks": "magenta"}
 
 
 def is_terminal() -> bool:
