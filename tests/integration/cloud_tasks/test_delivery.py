@@ -10,6 +10,7 @@ from cloud_tasks import ACCOUNT, QUEUE, task_settings
 from databases import Database
 from outboxkit_cli.cloud_tasks.faults import CallFault
 from outboxkit_cli.cloud_tasks.server import CloudTasksServer
+from outboxkit_relay.relay import Relay
 from outboxkit_relay.task_names import QueueName
 from relaying import Tables, eventually, running
 from sink import Sink
@@ -185,3 +186,18 @@ async def test_of_tasks_made_together_each_has_its_own_answer(
         await eventually(db.empty, what="the triggers to be settled again")
     assert len(google.tasks(QUEUE)) == 20
     assert len(await db.letters()) == 1
+
+
+async def test_a_run_of_once_hands_over_what_is_due_and_what_is_scheduled(
+    database: Database, db: Tables, google: CloudTasksServer, sink: Sink
+) -> None:
+    """As a Cloud Run job: everything within range is handed over, and a queue that is missing is a failure."""
+    await db.enqueue_many(30)
+    await db.enqueue(run_in=3600)
+    drained = await Relay(settings=task_settings(database, google, sink.url)).once()
+    assert (drained.delivered, drained.failed_due, drained.complete) == (31, 0, True)
+    assert await db.empty()
+    await db.enqueue()
+    failed = await Relay(settings=task_settings(database, google, sink.url, CLOUD_TASKS_QUEUE="other")).once()
+    assert (failed.delivered, failed.complete) == (0, False)
+    assert failed.failed_due == 1
