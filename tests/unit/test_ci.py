@@ -55,7 +55,10 @@ def test_with_an_engine_it_runs_on_both_servers(checkout: Path) -> None:
     done = run(checkout)
     assert done.returncode == 0, done.stderr
     assert "make test on container\n" in done.stdout
-    assert "python -m pytest -n 2 -m postgres tests/integration --ignore tests/integration/cloud_tasks on embedded\n" in done.stdout
+    assert (
+        "python -m pytest -n 2 -m postgres tests/integration --ignore tests/integration/cloud_tasks on embedded\n"
+        in done.stdout
+    )
     assert "mine" not in done.stdout
 
 
