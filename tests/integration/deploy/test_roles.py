@@ -24,7 +24,7 @@ WORKER = SWEEPS | PROCESSES | {
 }  # fmt: skip
 RELAY = SWEEPS | PROCESSES | {
     "claim_triggers", "ack_triggers", "retry_triggers", "give_back_triggers", "bury_trigger", "next_due", "job_exists",
-    "publish_mode", "record_stats", "count_due", "over_age",
+    "publish_mode", "record_stats", "count_due", "over_age", "hand_over_triggers",
 }  # fmt: skip
 WEB = {"cancel_job", "read_mode", "readiness"}
 OWNER = {"replay_dead_letter"}  # an operator's, until the admin API has it
@@ -42,9 +42,9 @@ _ONE = timedelta(seconds=1)
 PARAMETERS: dict[str, Any] = {
     "ids": [], "kinds": [], "max_attempts": [], "attempts": [], "results": [], "progress": [], "claims": [], "delays": [],
     "counted": [], "errors": [], "paused": [], "modes": [], "outcomes": [], "triggers": [], "latencies": [],
-    "excluded": [], "only": None,
+    "excluded": [], "only": None, "job_ids": [], "found": [], "waiting": [],
     "early": _ONE, "lease": _ONE, "overdue": _ONE, "longest": _ONE, "after": _ONE, "keep": _ONE, "fresh": _ONE,
-    "delay": _ONE, "horizon": _ONE,
+    "delay": _ONE, "horizon": _ONE, "ahead": _ONE,
     "slots": 1, "batch": 1, "rescues": 1, "attempt": 1, "final": False, "status": None, "pid": 1, "result": None,
     "worker": uuid4(), "process": uuid4(), "relay": uuid4(), "id": uuid4(), "job_id": uuid4(),
     "mode": "db", "problems": "[]", "details": "{}", "reason": "", "error": "", "role": "", "host": "", "version": "",
