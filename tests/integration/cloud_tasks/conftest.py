@@ -8,28 +8,13 @@ from sqlalchemy import text
 
 from cloud_tasks import google_options
 from databases import Database
+from integration.relay.conftest import db, sink  # noqa: F401  (fixtures: the relay's own serve here, too)
 from outboxkit import Handlers, Job, Retry
 from outboxkit.application import Application
 from outboxkit_cli.cloud_tasks.server import CloudTasksServer
-from relaying import Tables, tables
-from sink import Sink
 from workers import Gate, Worker, settings_for
 
 StartWorker = Callable[..., Worker]
-
-
-@pytest.fixture
-async def db(database: Database) -> AsyncIterator[Tables]:
-    """The test's own tables."""
-    async with tables(database) as opened:
-        yield opened
-
-
-@pytest.fixture
-async def sink() -> AsyncIterator[Sink]:
-    """A worker's address that accepts everything until told otherwise."""
-    async with Sink() as listening:
-        yield listening
 
 
 @pytest.fixture

@@ -1,5 +1,7 @@
 """What Cloud Tasks loses comes back, and what only waits in it does not (G2)."""
 
+import pytest
+
 from cloud_tasks import QUEUE, created, task_settings
 from databases import Database
 from integration.cloud_tasks.conftest import StartWorker
@@ -49,11 +51,23 @@ async def _all_done(db: Tables, count: int) -> bool:
     return await succeeded(db) == count
 
 
+@pytest.mark.parametrize(
+    ("denied", "waits"), [(set(), 1), ({"cloudtasks.tasks.get"}, 0)], ids=["asked for", "forbidden"]
+)
 async def test_a_task_that_is_never_called_is_made_again(
-    database: Database, db: Tables, google: CloudTasksServer, start_worker: StartWorker, gate: Gate
+    database: Database,
+    db: Tables,
+    google: CloudTasksServer,
+    start_worker: StartWorker,
+    gate: Gate,
+    denied: set[str],
+    waits: int,
 ) -> None:
-    """Cloud Tasks has the task and never calls: it is believed STRANDED_MAX times, then another is made."""
-    google.faults.lost = 1.0
+    """Cloud Tasks has the task and never calls: it is believed STRANDED_MAX times, then another is made.
+
+    Without cloudtasks.viewer nobody can ask, and the first rescue makes another task.
+    """
+    google.faults.lost, google.faults.denied = 1.0, denied
     gate.open()
     worker = start_worker()
     job = await db.enqueue()
@@ -61,24 +75,7 @@ async def test_a_task_that_is_never_called_is_made_again(
         await eventually(db.empty, what="the trigger to be handed over")
         google.faults.lost = 0.0
         await eventually(lambda: _all_done(db, 1), what="the job to be done", within=LONG)
-    assert await db.value("select waits from outboxkit.jobs where id = %s", job) == 1
-    assert (created(google), await effects(db)) == (2, 1)
-
-
-async def test_where_asking_is_forbidden_a_task_is_made_at_once(
-    database: Database, db: Tables, google: CloudTasksServer, start_worker: StartWorker, gate: Gate
-) -> None:
-    """Without cloudtasks.viewer nobody can ask: the first rescue makes another task."""
-    google.faults.lost = 1.0
-    google.faults.denied = {"cloudtasks.tasks.get"}
-    gate.open()
-    worker = start_worker()
-    job = await db.enqueue()
-    async with running(sweeping(database, google, worker.url)):
-        await eventually(db.empty, what="the trigger to be handed over")
-        google.faults.lost = 0.0
-        await eventually(lambda: _all_done(db, 1), what="the job to be done", within=LONG)
-    assert await db.value("select waits from outboxkit.jobs where id = %s", job) == 0
+    assert await db.value("select waits from outboxkit.jobs where id = %s", job) == waits
     assert (created(google), await effects(db)) == (2, 1)
 
 
