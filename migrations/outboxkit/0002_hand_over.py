@@ -13,8 +13,8 @@ depends_on = None
 
 def upgrade() -> None:
     # No row is rewritten, for the default is a constant: the lock is held for a moment.
-    op.execute("alter table outboxkit.jobs add column handed_over bigint, add column waits integer not null default 0")
+    op.execute("alter table outboxkit.jobs add column handed_over bigint, add column excused integer not null default 0")
 
 
 def downgrade() -> None:
-    op.execute("alter table outboxkit.jobs drop column handed_over, drop column waits")
+    op.execute("alter table outboxkit.jobs drop column handed_over, drop column excused")

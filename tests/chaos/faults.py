@@ -5,23 +5,22 @@ A fault returns whether anybody felt it: a run in which a fault strikes nothing 
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack, ExitStack, suppress
+from contextlib import AsyncExitStack, ExitStack
 from functools import partial
 from time import monotonic
-from typing import Self, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import psycopg
 
 from chaos import setting
 from chaos.answers import ANSWERS
-from chaos.modes import Modes
+from chaos.google_faults import GOOGLE_FAULTS
 from chaos.points import POINTS
-from chaos.processes import DELIVERY, LEASE, RELAY_LEASE, SWEEP, Fleet
+from chaos.processes import DELIVERY, LEASE, RELAY_LEASE, SWEEP
 from chaos.proxy import Answer, AnyFault, Delay, Fault
+from chaos.scene import FELT_WITHIN, Broken, Scene, comes
 from chaos.schedule import Step
-from chaos.volume import Volume, answers
-from outboxkit_cli.embedded import EmbeddedPostgres
-from waiting import until_async
+from chaos.volume import answers
 
 # Seconds after which a point that nobody has reached is given up.
 REACHED_WITHIN = 40.0
@@ -29,20 +28,6 @@ REACHED_WITHIN = 40.0
 ENOUGH = {"400": 8}
 HOUR = 3600.0
 CALM = 1.0
-
-
-class Scene:
-    """What faults may break."""
-
-    def __init__(self, *, fleet: Fleet, postgres: EmbeddedPostgres, modes: Modes, volume: Volume | None) -> None:
-        self.fleet = fleet
-        self.modes = modes
-        self.postgres = postgres
-        self.volume = volume
-
-    async def connect(self) -> psycopg.AsyncConnection[tuple[object, ...]]:
-        """A superuser's connection past every proxy; Postgres keeps some places for these."""
-        return await psycopg.AsyncConnection.connect(self.postgres.url, autocommit=True)
 
 
 Strike: TypeAlias = Callable[[Scene, Step], Awaitable[bool]]
@@ -62,27 +47,40 @@ async def kill(role: str, scene: Scene, step: Step) -> bool:
     return True
 
 
-# What makes relays come by at all: deliveries that fail, and deliveries that overlap.
-ON_THE_WAY: Mapping[str, AnyFault] = {
-    "relay.before-retry": Answer(ANSWERS["503"]),
-    "relay.mid-batch": Delay(0.1),
+class Way(NamedTuple):
+    """What makes relays come by a point: a mode, and links that misbehave."""
+
+    mode: str
+    links: str = ""
+    fault: AnyFault = Fault.PASS
+
+
+# Deliveries that fail, deliveries that overlap; the others come by in every mode.
+ON_THE_WAY: Mapping[str, Way] = {
+    "relay.before-retry": Way("http", "to worker", Answer(ANSWERS["503"])),
+    "relay.mid-batch": Way("http", "to worker", Delay(0.1)),
+    "relay.after-send": Way("http"),
+    "relay.mid-hand-over": Way("cloud-tasks", "to Cloud Tasks", Delay(0.1)),
+    "relay.after-create": Way("cloud-tasks"),
 }
 
 
 async def kill_at(point: str, scene: Scene, step: Step) -> bool:  # noqa: ARG001 (as every fault)
     """SIGKILL at a named point of whoever gets there first."""
-    with ExitStack() as stack:
-        if point in ON_THE_WAY:
-            for name in worker_links(scene):
-                stack.enter_context(Broken(scene, name, ON_THE_WAY[point]))
+    if (way := ON_THE_WAY.get(point)) is None:
         return await sprung(scene, point, "kill") is not None
+    async with scene.modes.held(way.mode):
+        with ExitStack() as stack:
+            for name in scene.fleet.links:
+                if way.links and way.links in name:
+                    stack.enter_context(Broken(scene, name, way.fault))
+            return await sprung(scene, point, "kill") is not None
 
 
 async def sprung(scene: Scene, point: str, action: str) -> int | None:
     """Arm the point and return who reached it; disarms it if nobody does."""
     scene.fleet.points.arm(point, action)
-    with suppress(AssertionError):
-        await until_async(lambda: scene.fleet.points.sprung(point), what=point, within=REACHED_WITHIN)
+    await comes(lambda: scene.fleet.points.sprung(point), what=point, within=REACHED_WITHIN)
     found = scene.fleet.points.sprung(point)
     scene.fleet.points.clear()
     return found
@@ -106,15 +104,15 @@ async def freeze_relay_with_a_row(scene: Scene, step: Step) -> bool:  # noqa: AR
     When it wakes up the other relay has claimed the row, and is still waiting for an answer.
     """
     links = scene.fleet.links
-    async with scene.modes.steady():
+    async with scene.modes.steady("http"):
         with ExitStack() as stack:
-            for name in worker_links(scene):
+            for name in scene.worker_links:
                 stack.enter_context(Broken(scene, name, Answer(ANSWERS["503"])))
             pid = await sprung(scene, "relay.before-retry", "freeze")
         if pid is None:
             return False
         zombie = scene.fleet.by_pid(pid)
-        [other] = [name for name in worker_links(scene) if zombie.name not in name]
+        [other] = [name for name in scene.worker_links if zombie.name not in name]
         try:
             # The row was claimed a little before this, and what the other relay sends now hangs until after its lease.
             await asyncio.sleep(RELAY_LEASE - DELIVERY / 2)
@@ -189,51 +187,25 @@ async def exhaust_connections(scene: Scene, step: Step) -> bool:
     return False
 
 
-class Broken:
-    """One link with a fault, for as long as a `with` block lasts."""
-
-    def __init__(self, scene: Scene, name: str, fault: AnyFault) -> None:
-        self._link = scene.fleet.links[name]
-        self._fault = fault
-
-    @property
-    def times(self) -> int:
-        """How often somebody has felt it."""
-        return self._link.faulted
-
-    def __enter__(self) -> Self:
-        self._link.set(self._fault)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._link.set(Fault.PASS)
-
-
 async def break_link(make: Callable[[Step], AnyFault], only: str, scene: Scene, step: Step) -> bool:
     """One link misbehaves, until somebody has felt it."""
     name = step.pick([name for name in scene.fleet.links if only in name])
     with Broken(scene, name, make(step)) as broken:
         await asyncio.sleep(step.hold)
-        with suppress(AssertionError):
-            await until_async(lambda: broken.times, what=name, within=REACHED_WITHIN / 2)
-        return broken.times > 0
+        return await comes(lambda: broken.times, what=name, within=FELT_WITHIN)
 
 
 async def answer_wrongly(answer: str, enough: int, scene: Scene, step: Step) -> bool:
-    """Both workers answer everything with this, to so many triggers of each relay at least."""
-    with ExitStack() as stack:
-        links = [stack.enter_context(Broken(scene, name, Answer(ANSWERS[answer]))) for name in worker_links(scene)]
+    """Both workers answer everything with this, to so many triggers of each relay at least where that is more than one."""
+    async with AsyncExitStack() as stack:
+        if enough > 1:
+            await stack.enter_async_context(
+                scene.modes.held("http")
+            )  # else Cloud Tasks gets answers that are for relays
+        links = [stack.enter_context(Broken(scene, name, Answer(ANSWERS[answer]))) for name in scene.worker_links]
         await asyncio.sleep(step.hold)
-        with suppress(AssertionError):
-            await until_async(
-                lambda: all(link.times >= enough for link in links), what=answer, within=REACHED_WITHIN / 5
-            )
+        await comes(lambda: all(link.times >= enough for link in links), what=answer, within=FELT_WITHIN / 2.5)
         return any(link.times for link in links)
-
-
-def worker_links(scene: Scene) -> list[str]:
-    """The names of the links from relays to workers."""
-    return [name for name in scene.fleet.links if "to worker" in name]
 
 
 async def fill_the_disk(scene: Scene, step: Step) -> bool:
@@ -273,6 +245,9 @@ FAULTS: Mapping[str, Strike] = {
     "sessions terminated": terminate_sessions,
     "connections exhausted": exhaust_connections,
     **{f"network: {name}": partial(break_link, *how) for name, how in NETWORK.items()},
+    **GOOGLE_FAULTS,
     **{f"workers answer {answer}": partial(answer_wrongly, answer, ENOUGH.get(answer, 1)) for answer in ANSWERS},
 }
 DISK_FULL = "disk full"
+# After these a relay may have buried what it should not, a few each.
+REFUSING = {"workers answer 400", "workers answer Cloud Tasks 400"}

@@ -10,7 +10,7 @@ import psycopg
 from outboxkit_worker.effective_mode import FRESH
 
 # What is set one after the other, and how long each stays in force (seconds).
-ROUND: Sequence[tuple[str | None, float]] = (("http", 3.0), ("db", 1.0), (None, 3.0), ("db", 0.5))
+ROUND: Sequence[tuple[str | None, float]] = (("http", 2.0), ("db", 1.0), ("cloud-tasks", 3.0), (None, 2.0), ("db", 0.5))
 
 
 class Modes:
@@ -33,10 +33,18 @@ class Modes:
             await self._insist(None)
 
     @asynccontextmanager
-    async def steady(self) -> AsyncIterator[None]:
-        """Keep http for as long as this lasts: for a fault that needs every relay at work, and no worker polling."""
+    async def held(self, mode: str) -> AsyncIterator[None]:
+        """Keep one mode for as long as this lasts: for a fault that is felt in this one alone."""
         async with self._lock:
-            await self._insist("http")
+            await self._insist(mode)
+            while not await self._is_in_force(mode):  # noqa: ASYNC110 (nothing tells when a relay has published it)
+                await asyncio.sleep(0.1)
+            yield
+
+    @asynccontextmanager
+    async def steady(self, mode: str) -> AsyncIterator[None]:
+        """The same for a fault that needs every relay at work, and no worker polling (not even after db mode)."""
+        async with self.held(mode):
             await asyncio.sleep(1.1 * FRESH)  # workers go by what they have read for so long
             yield
 
@@ -60,3 +68,12 @@ class Modes:
         except psycopg.Error:
             return False
         return True
+
+    async def _is_in_force(self, mode: str) -> bool:
+        """Whether a relay has published it."""
+        try:
+            async with await psycopg.AsyncConnection.connect(self._url, autocommit=True) as connection:
+                statement = "select effective_mode = %s from outboxkit.trigger_settings"
+                return await (await connection.execute(statement, [mode])).fetchone() == (True,)
+        except psycopg.Error:
+            return False

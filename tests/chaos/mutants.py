@@ -41,6 +41,12 @@ class Mutant(NamedTuple):
     times: int = 1
 
 
+# Cloud Tasks alone: in the other modes, and when workers look after what is overdue, what it loses comes back as well.
+ALONE = [
+    Edit("tests/chaos/modes.py", r"\(\(\"http\", .*\)\)$", '(("cloud-tasks", 60.0),)'),
+    Edit("tests/chaos/processes.py", r"(?<=\"WORKER_SAFETY_POLL_SECONDS\": )\"8\"", '"600"'),
+]
+
 MUTANTS = [
     Mutant(
         "the fence of completions",
@@ -116,6 +122,18 @@ MUTANTS = [
         ["calm"],
         frozenset({"one write"}),
     ),
+    Mutant(
+        "the time at which what was handed over is looked for",
+        [*ALONE, Edit(f"{QUERIES}/hand_over_triggers.sql", r"rescue_at = greatest\(.*,\n", "rescue_at = null,\n")],
+        ["tasks vanished"],
+        frozenset({"nothing vanishes"}),
+    ),
+    Mutant(
+        "the sweep of what Cloud Tasks has lost",
+        [*ALONE, Edit(f"{QUERIES}/sweep_stranded.sql", r"(?<=where j\.state = 'queued'\n)", "      and false\n")],
+        ["kill Cloud Tasks"],
+        frozenset({"nothing vanishes"}),
+    ),
 ]
 
 
@@ -133,7 +151,7 @@ def copied(folder: Path, mutant: Mutant) -> None:
         shutil.copytree(CHECKOUT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     for edit in mutant.edits:
         file = folder / edit.file
-        text, count = re.subn(edit.pattern, edit.replacement, file.read_text())
+        text, count = re.subn(edit.pattern, edit.replacement, file.read_text(), flags=re.MULTILINE)
         assert count, f"{edit.file}: nothing looks like {edit.pattern}"
         file.write_text(text)
 

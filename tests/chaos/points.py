@@ -22,6 +22,8 @@ POINTS = (
     "relay.before-settle",
     "relay.before-retry",
     "relay.after-settle",
+    "relay.mid-hand-over",
+    "relay.after-create",
     "worker.before-claim",
     "worker.after-claim",
     "worker.in-handler",
@@ -88,6 +90,7 @@ def _in_web() -> None:
 def _in_relay() -> None:
     from outboxkit_relay import triggers
     from outboxkit_relay.settlement import Settlement
+    from outboxkit_relay.transports.cloud_tasks import CloudTasksTransport
     from outboxkit_relay.transports.http import HttpTransport
 
     _wrap(triggers, "claim", before="relay.before-claim", after="relay.after-claim")
@@ -102,8 +105,13 @@ def _in_relay() -> None:
         return found
 
     Settlement._execute = executing  # type: ignore[method-assign] # that is the point of it
-    deliver: Any = HttpTransport.deliver
-    under_way = 0
+    _wrap_delivery(HttpTransport, one="relay.after-send", among_others="relay.mid-batch")
+    _wrap_delivery(CloudTasksTransport, one="relay.after-create", among_others="relay.mid-hand-over")
+
+
+def _wrap_delivery(transport: Any, *, one: str, among_others: str) -> None:
+    """Points after each delivery, and after one that leaves others under way."""
+    deliver, under_way = transport.deliver, 0
 
     async def delivering(*arguments: Any) -> Any:
         nonlocal under_way
@@ -112,12 +120,12 @@ def _in_relay() -> None:
             outcome = await deliver(*arguments)
         finally:
             under_way -= 1
-        reach("relay.after-send")
+        reach(one)
         if under_way:
-            reach("relay.mid-batch")
+            reach(among_others)
         return outcome
 
-    HttpTransport.deliver = delivering  # type: ignore[method-assign] # that is the point of it
+    transport.deliver = delivering
 
 
 def _in_worker() -> None:

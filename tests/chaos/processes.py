@@ -12,6 +12,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from time import monotonic
 
+from chaos import google_role
+from chaos.console import Console
 from chaos.points import FOLDER, Points
 from chaos.proxy import Proxy
 from chaos.role import CLOCK
@@ -26,6 +28,8 @@ LEASE = 2.0
 SWEEP = 0.4
 RELAY_LEASE = 3.0
 DELIVERY = 1.5
+# What was handed to Cloud Tasks is asked for after so long, then twice as long …
+STRANDED = 1.0
 
 SETTINGS: Mapping[str, str] = {
     "OUTBOXKIT_APP": "chaos.orders",
@@ -48,6 +52,16 @@ SETTINGS: Mapping[str, str] = {
     "RELAY_BACKOFF_MAX": "2",
     "RELAY_PROBE_BASE_SECONDS": "0.2",
     "RELAY_PROBE_MAX_SECONDS": "1",
+    "CLOUD_TASKS_PROJECT": google_role.PROJECT,
+    "CLOUD_TASKS_LOCATION": google_role.LOCATION,
+    "CLOUD_TASKS_QUEUE": google_role.QUEUE,
+    "CLOUD_TASKS_DISPATCH_DEADLINE": "15",
+    "STRANDED_AFTER_SECONDS": f"{STRANDED:g}",
+    "WORKER_TASK_SERVICE_ACCOUNT": google_role.ACCOUNT,
+    "WORKER_OIDC_SERVICE_ACCOUNTS": google_role.ACCOUNT,
+    "WORKER_OIDC_AUDIENCE": "https://worker.chaos",
+    # http mode comes with the secret, Cloud Tasks with an identity.
+    "WORKER_AUTHENTICATION": "any",
 }
 
 
@@ -97,6 +111,10 @@ class Process:
         """SIGTERM: an orderly stop. It comes back at once."""
         self._send(signal.SIGTERM)
 
+    def freeze(self) -> None:
+        """SIGSTOP: it does nothing, and its connections stay."""
+        self._send(signal.SIGSTOP)
+
     def thaw(self) -> None:
         """SIGCONT: it goes on where it froze, and knows nothing of the time between."""
         self._send(signal.SIGCONT)
@@ -125,7 +143,10 @@ class Process:
 
 
 class Fleet:
-    """One web, two relays, two workers, each with a login and a link of its own to Postgres; each relay has its worker."""
+    """One web, two relays, two workers, each with a login and a link of its own to Postgres; and one Cloud Tasks.
+
+    Each relay has its worker, and a link to Cloud Tasks. That calls the worker over the same link as the relay does.
+    """
 
     def __init__(self, folder: Path, *, log: Path) -> None:
         self._folder = folder
@@ -136,6 +157,11 @@ class Fleet:
         self.processes: list[Process] = []
         self.links: dict[str, Proxy] = {}
         self.web_port = 0
+        self._google = folder / "google"
+        self._google.mkdir()
+        self._google_ports = free_port(), free_port()
+        grpc_port, http_port = self._google_ports
+        self.console = Console(grpc_port=grpc_port, http_port=http_port, notes=self._google / "notes")
 
     def of(self, role: str) -> list[Process]:
         """The processes of one role."""
@@ -158,14 +184,21 @@ class Fleet:
                 self.links[name] = await stack.enter_async_context(Proxy(upstream, name=name, seed=seed))
                 return self.links[name].port
 
+            self._add_google()
+            grpc_port, http_port = self._google_ports
             self.web_port = free_port()
             await self._add(link, postgres, "web", "web", PORT=str(self.web_port))
             for letter in ("a", "b"):
                 port = free_port()
                 behind = await link(f"relay {letter} to worker {letter}", ("127.0.0.1", port))
-                url = f"http://127.0.0.1:{behind}"
-                await self._add(link, postgres, f"relay {letter}", "relay", WORKER_TRIGGER_URL=url)
-                await self._add(link, postgres, f"worker {letter}", "worker", PORT=str(port))
+                google = await link(f"relay {letter} to Cloud Tasks", ("127.0.0.1", grpc_port))
+                urls = {
+                    "WORKER_TRIGGER_URL": f"http://127.0.0.1:{behind}",
+                    "CLOUD_TASKS_EMULATOR_HOST": f"127.0.0.1:{google}",
+                }
+                issuer = f"http://127.0.0.1:{http_port}"
+                await self._add(link, postgres, f"relay {letter}", "relay", **urls)
+                await self._add(link, postgres, f"worker {letter}", "worker", PORT=str(port), WORKER_OIDC_ISSUER=issuer)
             keeping = asyncio.create_task(self._keep())
             try:
                 yield
@@ -183,6 +216,15 @@ class Fleet:
             FOLDER: str(self._folder / "points"),
         }
         self.processes.append(Process(name, role, environment, self.log))
+
+    def _add_google(self) -> None:
+        grpc_port, http_port = self._google_ports
+        environment = {
+            google_role.GRPC_PORT: str(grpc_port),
+            google_role.HTTP_PORT: str(http_port),
+            google_role.FOLDER: str(self._google),
+        }
+        self.processes.append(Process("Cloud Tasks", "google", environment, self.log))
 
     async def _keep(self) -> None:
         while True:

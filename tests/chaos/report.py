@@ -58,6 +58,11 @@ def _figures(run: Run) -> Iterator[str]:
         f"jobs: {states['succeeded']} succeeded, {states['failed']} in the dead letters, {run.replayed} replayed; "
         f"{attempts} attempts, {attempts - len(seen.jobs)} more than jobs"
     )
+    tasks = run.tasks
+    yield (
+        f"tasks: {tasks['made'] + tasks['lost']} made, {tasks['lost']} of them lost, {tasks['vanished']} vanished, "
+        f"{tasks['given up']} given up; {tasks['answered']} calls, {tasks['answered 2']} of them accepted"
+    )
     yield f"zombies that came back too late and were refused: {run.zombies}"
 
 

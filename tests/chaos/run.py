@@ -2,7 +2,7 @@
 
 import asyncio
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import ExitStack, asynccontextmanager, suppress
 from datetime import datetime
 from pathlib import Path
@@ -14,10 +14,11 @@ import psycopg
 
 from chaos import checker, setting, volume
 from chaos.checker import Evidence
-from chaos.faults import DISK_FULL, FAULTS, Scene, fill_the_disk
+from chaos.faults import DISK_FULL, FAULTS, REFUSING, fill_the_disk
 from chaos.modes import Modes
 from chaos.processes import Fleet
 from chaos.producers import KINDS, Producers
+from chaos.scene import Scene
 from chaos.schedule import Step
 from chaos.volume import Volume
 from outboxkit import dead_letters
@@ -27,6 +28,7 @@ from waiting import until_async
 STARTED_WITHIN = 60.0
 # Orders that are acknowledged before the first fault strikes: one of each kind, and more.
 FIRST = 2 * len(KINDS)
+NOTES = ("made", "lost", "vanished", "given up", "answered", "answered 2")
 
 SETTLED = """
 select not exists (select from outboxkit.jobs where finished_at is null)
@@ -55,6 +57,8 @@ class Run(NamedTuple):
     unknown: int
     replayed: int
     zombies: int
+    tasks: Mapping[str, int]
+    """What Cloud Tasks has noted, and how often."""
 
     @property
     def holds(self) -> bool:
@@ -104,7 +108,7 @@ async def run(
             fleet.effects,
             acknowledged=producers.acknowledged,
             rolled_back=producers.rolled_back,
-            refusing_faults=sum(one.step.fault == "workers answer 400" for one in struck),
+            refusing_faults=sum(one.step.fault in REFUSING for one in struck),
         )
         return Run(
             seed=seed,
@@ -115,6 +119,7 @@ async def run(
             evidence=evidence,
             unknown=producers.unknown,
             replayed=replayed,
+            tasks={what: fleet.console.noted(what) for what in NOTES},
             zombies=fleet.log.read_text(errors="replace").count("The lease was lost"),
         )
 
@@ -168,7 +173,8 @@ async def settle(url: str, *, within: float) -> int:
     Returns how many were replayed. Gives up after a while: the checker says what is left then.
     """
     async with await psycopg.AsyncConnection.connect(url, autocommit=True) as one:
-        await settled(one, within=within)
+        if not await settled(one, within=within):
+            return 0
         letters = await (await one.execute("select id from outboxkit.dead_letters where stage = 'trigger'")).fetchall()
         async with await psycopg.AsyncConnection.connect(url, autocommit=True) as other:
             replayed = 0
@@ -179,13 +185,14 @@ async def settle(url: str, *, within: float) -> int:
         return replayed
 
 
-async def settled(connection: psycopg.AsyncConnection[tuple[object, ...]], *, within: float) -> None:
-    """Returns when every job has ended and the outbox is empty, or when that has taken too long."""
+async def settled(connection: psycopg.AsyncConnection[tuple[object, ...]], *, within: float) -> bool:
+    """Whether every job has ended and the outbox is empty, as soon as that is so or when it has taken too long."""
     deadline = monotonic() + within
     while monotonic() < deadline:
         if await (await connection.execute(SETTLED)).fetchone() == (True,):
-            return
+            return True
         await asyncio.sleep(0.05)
+    return False
 
 
 async def ready(port: int) -> None:

@@ -22,7 +22,7 @@ def test_every_promise_holds_under_every_fault(capsys: pytest.CaptureFixture[str
     done = subprocess.run(argv, cwd=TESTS, capture_output=True, text=True, timeout=LONGEST, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     with capsys.disabled():
-        print("\n" + "\n".join(done.stdout.splitlines()[-60:]))  # noqa: T201 (the run's figures)
+        print("\n" + "\n".join(done.stdout.splitlines()[-80:]))  # noqa: T201 (the run's figures)
 
 
 def test_a_seed_decides_the_schedule() -> None:

@@ -55,8 +55,8 @@ jobs = Table(
     Column("finished_at", _TIME),
     # The outbox id whose Cloud Task was created last: with the job's id it is the task's name.
     Column("handed_over", BigInteger),
-    # Rescues that found this task waiting; counted anew from the first hand-over after a claim.
-    Column("waits", Integer, nullable=False, server_default=text("0")),
+    # Rescues that are not held against the job; counted anew from the first hand-over after a claim.
+    Column("excused", Integer, nullable=False, server_default=text("0")),
     Index("jobs_queued", "run_at", "id", postgresql_where=text("state = 'queued'")),
     Index("jobs_running", "lease_until", postgresql_where=text("state = 'running'")),
     Index("jobs_rescue", "rescue_at", postgresql_where=text("state = 'queued' and rescue_at is not null")),

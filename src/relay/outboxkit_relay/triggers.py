@@ -37,8 +37,8 @@ class Trigger(msgspec.Struct, eq=False):
     """When the job is due, if that is ahead, by the database's clock; only where triggers are claimed ahead."""
     previous: int | None = None
     """The outbox id that was handed over before and seems to be lost; only where triggers are claimed ahead."""
-    waits: int | None = None
-    """How often that was found waiting to be dispatched."""
+    excused: int | None = None
+    """How many of the job's rescues are not held against it: its task was waiting, or its worker did nothing."""
 
 
 class Queues(msgspec.Struct, frozen=True):

@@ -1,10 +1,15 @@
 """What Cloud Tasks loses comes back, and what only waits in it does not (G2)."""
 
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 import pytest
 
 from cloud_tasks import QUEUE, created, task_settings
 from databases import Database
 from integration.cloud_tasks.conftest import StartWorker
+from outboxkit.tasks import end
 from outboxkit_cli.cloud_tasks.rates import RateLimits
 from outboxkit_cli.cloud_tasks.retries import RetryConfig
 from outboxkit_cli.cloud_tasks.server import CloudTasksServer
@@ -52,7 +57,7 @@ async def _all_done(db: Tables, count: int) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("denied", "waits"), [(set(), 1), ({"cloudtasks.tasks.get"}, 0)], ids=["asked for", "forbidden"]
+    ("denied", "rescues"), [(set(), 2), ({"cloudtasks.tasks.get"}, 1)], ids=["asked for", "forbidden"]
 )
 async def test_a_task_that_is_never_called_is_made_again(
     database: Database,
@@ -61,7 +66,7 @@ async def test_a_task_that_is_never_called_is_made_again(
     start_worker: StartWorker,
     gate: Gate,
     denied: set[str],
-    waits: int,
+    rescues: int,
 ) -> None:
     """Cloud Tasks has the task and never calls: it is believed STRANDED_MAX times, then another is made.
 
@@ -70,12 +75,17 @@ async def test_a_task_that_is_never_called_is_made_again(
     google.faults.lost, google.faults.denied = 1.0, denied
     gate.open()
     worker = start_worker()
-    job = await db.enqueue()
+    await db.enqueue()
     async with running(sweeping(database, google, worker.url, STRANDED_MAX="1")):
         await eventually(db.empty, what="the trigger to be handed over")
         google.faults.lost = 0.0
+        google.queue(QUEUE).paused = True  # a claim would set the count of rescues back
+        await eventually(lambda: created(google) == 2, what="another task", within=LONG)
+        await eventually(db.empty, what="its trigger to be settled")
+        assert await db.value("select rescues from outboxkit.jobs") == rescues
+        google.queue(QUEUE).paused = False
+        google.state.changed.set()
         await eventually(lambda: _all_done(db, 1), what="the job to be done", within=LONG)
-    assert await db.value("select waits from outboxkit.jobs where id = %s", job) == waits
     assert (created(google), await effects(db)) == (2, 1)
 
 
@@ -110,13 +120,52 @@ async def test_a_worker_that_refuses_for_ever_ends_in_a_dead_letter(
             await eventually(lambda: len(refusing.requests) > 2, what="Cloud Tasks to try again and again")
             await eventually(lambda: _rescued(db, 2), what="two rescues that cost no job", within=LONG)
             assert await db.letters() == [], "no job of the queue was done: it may be the worker that is missing"
-            await eventually(db.empty, what="the trigger to be settled")
+            async with successes(db, "bad"):
+                await eventually(db.letters, what="the dead letter", within=LONG)
+    assert await db.letters() == [(job, "stranded")]
+
+
+@asynccontextmanager
+async def successes(db: Tables, queue: str) -> AsyncIterator[None]:
+    """A worker does other jobs of this queue, all the time."""
+
+    async def succeed() -> None:
+        while True:
             await db.rows(
                 "insert into outboxkit.jobs (id, queue, kind, payload, state, run_at, created_at, finished_at)"
-                " values (gen_random_uuid(), 'bad', 'K', '{}', 'succeeded', now(), now(), clock_timestamp())"
+                " values (gen_random_uuid(), %s, 'K', '{}', 'succeeded', now(), now(), clock_timestamp())",
+                queue,
             )
-            await eventually(db.letters, what="the dead letter", within=LONG)
-    assert await db.letters() == [(job, "stranded")]
+            await asyncio.sleep(0.1)
+
+    task = asyncio.create_task(succeed())
+    try:
+        yield
+    finally:
+        await end(task)
+
+
+async def test_a_worker_that_was_away_for_long_costs_no_job(
+    database: Database, db: Tables, google: CloudTasksServer, start_worker: StartWorker, gate: Gate
+) -> None:
+    """A worker is away for longer than STRANDED_MAX rescues take; when it is back, its backlog is done, not buried."""
+    gate.open()
+    google.queue(QUEUE).retries = RetryConfig(max_attempts=2, min_backoff=0.01, max_backoff=0.02)
+    worker = start_worker()
+    async with Sink(lambda _: Reply(503)) as away:
+        await db.enqueue_many(20)
+        async with running(sweeping(database, google, away.url, STRANDED_MAX="1")):
+            await eventually(lambda: _rescued(db, 2), what="more rescues than STRANDED_MAX", within=LONG)
+            await eventually(db.empty, what="the triggers to be settled")
+    assert await db.letters() == []
+    async with running(sweeping(database, google, worker.url, STRANDED_MAX="1")):
+        await db.enqueue()  # a new job, which is done at once
+        await eventually(lambda: _ended(db), what="the jobs to end", within=LONG)
+    assert (await db.letters(), await succeeded(db), await effects(db)) == ([], 21, 21)
+
+
+async def _ended(db: Tables) -> bool:
+    return bool(await db.value("select not exists (select from outboxkit.jobs where finished_at is null)"))
 
 
 async def _rescued(db: Tables, times: int) -> bool:

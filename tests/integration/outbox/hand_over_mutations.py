@@ -9,9 +9,13 @@ def _hand_over(without: str, pattern: str, replacement: str, scenario: Scenario)
 
 
 def _sweep(
-    without: str, pattern: str, scenario: Scenario = scenes.no_job_is_failed_while_its_worker_is_away
+    without: str,
+    pattern: str,
+    scenario: Scenario = scenes.no_job_is_failed_while_its_worker_is_away,
+    replacement: str = "",
+    also: tuple[str, str, str] | None = None,
 ) -> Mutation:
-    return Mutation("sweep_stranded", without, pattern, "", scenario)
+    return Mutation("sweep_stranded", without, pattern, replacement, scenario, also=also)
 
 
 def _claim(without: str, pattern: str, replacement: str, scenario: Scenario) -> Mutation:
@@ -40,14 +44,20 @@ HAND_OVERS = [
                scenes.task_that_is_still_there_keeps_its_name),
     _hand_over("sparing what waits", r"when m\.waiting then", "when false then",
                scenes.task_that_was_never_dispatched_is_not_held_against_its_job),
-    _hand_over("counting anew", r"when j\.rescues = 0 then 0", "", scenes.waits_are_counted_anew_after_a_claim),
-    _sweep("sparing what waits", r" - j\.waits", scenes.task_that_was_never_dispatched_is_not_held_against_its_job),
+    _hand_over("counting anew", r"when j\.rescues = 0 then 0", "", scenes.excuses_are_counted_anew_after_a_claim),
+    _sweep("sparing what waits", r" - j\.excused", scenes.task_that_was_never_dispatched_is_not_held_against_its_job),
     _hand_over("counting what was tried", r"when m\.waiting then", "when true then",
                scenes.task_that_was_never_dispatched_is_not_held_against_its_job),
-    _sweep("evidence", r"and \([^;]*?\) is not null(?= as hopeless)"),
-    _sweep("the queue of the evidence", r"and d\.queue = j\.queue"),
-    _sweep("the time of the evidence", r"and d\.finished_at > .*"),
+    _sweep("evidence", r"s\.is_last and coalesce\(d\.last > s\.since, false\)", replacement="s.is_last"),
+    _sweep("the queue of the evidence", r"and d\.queue = s\.queue"),
+    _sweep("the time of the evidence", r"d\.finished_at > min\(s\.since\)", replacement="true",
+           also=("sweep_stranded", r"d\.last > s\.since", "d.last is not null")),
     _sweep("success as the evidence", r"d\.state = 'succeeded' and"),
+    _sweep("each job's own time", r"d\.last > s\.since", scenes.success_counts_only_for_what_was_handed_over_before_it,
+           replacement="d.last is not null"),
+    _sweep("excusing", r"excused = case when s\.counts .*,", scenes.worker_that_comes_back_finds_its_backlog),
+    _hand_over("excusing once", r"least\(j\.excused \+ 1, j\.rescues\)", "j.excused + 1",
+               scenes.excuses_are_counted_anew_after_a_claim),
     _claim("the range", r"where due_at <= .*", "where true", scenes.scheduled_trigger_is_claimed_ahead),
     _claim("claiming ahead", r"coalesce\(%\(ahead\)s::interval, interval '0'\)", "interval '0'",
            scenes.scheduled_trigger_is_claimed_ahead),

@@ -181,7 +181,7 @@ DELIVERIES = [
 _REQUEST_AS_IT_WAS = "(select was.cancel_requested_at from outboxkit.jobs was where was.id = {}.id)"
 _STATE_AS_IT_WAS = "(select was.state from outboxkit.jobs was where was.id = j.id)"
 _ELECTED = "(select pg_try_advisory_lock(4711)) and"
-_LOCK_AND_STATE = r"for no key update (of j )?skip locked|and j\.state = '\w+'"
+_LOCK_AND_STATE = r"for no key update skip locked|and j\.state = '\w+'"
 _RESCUE_AT = r"rescue_at = clock_timestamp\(\) \+ .*,"
 
 SWEEPING = [
@@ -208,7 +208,7 @@ SWEEPING = [
              sweeping.lease_too_far_ahead_has_expired),
     Mutation("sweep_expired_leases", "the cancellation", r"when cancel_requested_at is not null then 'cancelled'", "",
              sweeping.expiry_of_a_cancelled_job_cancels_it),
-    Mutation("sweep_stranded", "its lock", r"for no key update of j skip locked", "",
+    Mutation("sweep_stranded", "its lock", r"for no key update skip locked", "",
              sweeping.stranded_job_is_rearmed_once_by_two_sweeps),
     Mutation("sweep_stranded", "writing rescue_at", _RESCUE_AT, "",
              sweeping.stranded_job_is_rearmed_once_by_two_sweeps),

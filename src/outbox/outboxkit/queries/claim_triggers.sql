@@ -22,7 +22,7 @@ left join lateral (
     -- Read only where it is wanted: elsewhere this costs no look-up.
     select case when j.run_at > clock_timestamp() then least(j.run_at, clock_timestamp() + %(ahead)s::interval) end as scheduled_at,
            case when j.rescues > 0 then j.handed_over end as previous,
-           j.waits
+           j.excused
     from outboxkit.jobs j
     where j.id = due.job_id and %(ahead)s::interval is not null
 ) as job on true
@@ -32,4 +32,4 @@ where o.id = due.id and o.id = any(array(select id from due))
 returning o.id, o.job_id, o.queue, o.kind, o.traceparent, o.claims, o.attempts,
           greatest(0, extract(epoch from
               clock_timestamp() - case when o.claims = 1 then due.due_at else o.created_at end))::float8 as waited,
-          job.scheduled_at, job.previous, job.waits
+          job.scheduled_at, job.previous, job.excused

@@ -24,8 +24,8 @@ armed as (
     update outboxkit.jobs j
     set rescue_at = greatest(j.run_at, clock_timestamp()) + %(after)s * power(2, least(j.rescues, 10)),
         handed_over = case when m.found then j.handed_over else m.id end,
-        -- A claim sets rescues to 0, and need not know of this.
-        waits = case when j.rescues = 0 then 0 when m.waiting then j.waits + 1 else j.waits end
+        -- A claim sets rescues to 0, and need not know of this. The sweep may have excused this rescue already.
+        excused = case when j.rescues = 0 then 0 when m.waiting then least(j.excused + 1, j.rescues) else j.excused end
     from mine m
     where j.id = m.job_id and j.id = any(array(select job_id from mine)) and j.state = 'queued'
 )

@@ -70,7 +70,7 @@ class CloudTasksTransport:
     ) -> None:
         """`connect` gives the client, the same for all; it may be slow the first time. `deadline` in seconds.
 
-        `patience` is how often a task that was never dispatched is found before another is made.
+        `patience` is how many rescues may be excused until another task is made beside one that was never dispatched.
         """
         self._pattern = pattern
         self._connect = connect
@@ -122,7 +122,7 @@ class CloudTasksTransport:
             )
             return None
         custody = Custody.TRIED if task.dispatch_count else Custody.WAITING
-        if custody is Custody.WAITING and (trigger.waits or 0) >= self._patience:
+        if custody is Custody.WAITING and (trigger.excused or 0) > self._patience:
             return None
         return Outcome(Verdict(Action.ACK, f"the earlier task is still there ({custody.value})"), custody=custody)
 

@@ -154,23 +154,24 @@ async def task_that_was_never_dispatched_is_not_held_against_its_job(stage: Stag
     await stage.succeeded()
     for _ in range(7):
         await _rescued(relay, job, found=True, waiting=True)
-    assert (await stage.job(job))["waits"] == 7
+    assert (await stage.job(job))["excused"] == 7
     for _ in range(5):
         await _rescued(relay, job, found=True)
     await relay.run("update outboxkit.jobs set rescue_at = clock_timestamp() - interval '1 second'")
     assert await relay.sweep_stranded() == ["failed"]
 
 
-async def waits_are_counted_anew_after_a_claim(stage: Stage) -> None:
+async def excuses_are_counted_anew_after_a_claim(stage: Stage) -> None:
     """A job that waited long, was run and is to be run again has used up nothing."""
     job, relay, claim = await _claimed(stage)
     await relay.hand_over(job, claim)
     await _rescued(relay, job, found=True, waiting=True)
+    assert (await stage.job(job))["excused"] == 1, "once, though its task waits and its worker has done nothing"
     (lease,) = await relay.claim(job)
     assert await relay.end(lease) == "queued"
     (claim,) = await relay.claim_triggers()
     await relay.hand_over(job, claim)
-    assert (await stage.job(job))["waits"] == 0
+    assert (await stage.job(job))["excused"] == 0
 
 
 async def no_job_is_failed_while_its_worker_is_away(stage: Stage) -> None:
@@ -185,6 +186,33 @@ async def no_job_is_failed_while_its_worker_is_away(stage: Stage) -> None:
     )
     assert await sweeper.sweep_stranded() == ["queued"]
     assert (await stage.letters(job), len(await stage.triggers(job))) == ([], 1)
+
+
+async def worker_that_comes_back_finds_its_backlog(stage: Stage) -> None:
+    """What was rescued in vain while the worker was away does not count when it is back, and has done its first job."""
+    job, relay, claim = await _claimed(stage)
+    await relay.hand_over(job, claim)
+    for _ in range(6):
+        await _rescued(relay, job, found=False)
+    await stage.succeeded()
+    await relay.run("update outboxkit.jobs set rescue_at = clock_timestamp() - interval '1 second'")
+    assert await relay.sweep_stranded() == ["queued"]
+    assert await stage.letters(job) == []
+
+
+async def success_counts_only_for_what_was_handed_over_before_it(stage: Stage) -> None:
+    """Of two jobs at their last rescue one was handed over before the worker did something, and one after."""
+    await stage.stranded(rescues=5)
+    later = await stage.stranded(rescues=5)
+    await stage.succeeded()
+    sweeper = await stage.actor()
+    # Handed over a minute ago, when the worker had done its last job two minutes ago.
+    await sweeper.run("update outboxkit.jobs set rescues = 0, excused = -5 where id = %s", later)
+    await sweeper.run(
+        "update outboxkit.jobs set finished_at = finished_at - 2 * interval '1 minute' where state = 'succeeded'"
+    )
+    assert sorted(await sweeper.sweep_stranded()) == ["failed", "queued"]
+    assert await stage.state(later) == "queued"
 
 
 async def scheduled_trigger_is_claimed_ahead(stage: Stage) -> None:
@@ -249,8 +277,10 @@ SCENARIOS = [
     time_to_look_is_counted_from_the_settlement,
     task_that_is_still_there_keeps_its_name,
     task_that_was_never_dispatched_is_not_held_against_its_job,
-    waits_are_counted_anew_after_a_claim,
+    excuses_are_counted_anew_after_a_claim,
     no_job_is_failed_while_its_worker_is_away,
+    worker_that_comes_back_finds_its_backlog,
+    success_counts_only_for_what_was_handed_over_before_it,
     scheduled_trigger_is_claimed_ahead,
     trigger_that_is_due_has_no_schedule,
     claimed_trigger_is_not_claimed_ahead,
