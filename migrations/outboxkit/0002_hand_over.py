@@ -13,7 +13,9 @@ depends_on = None
 
 def upgrade() -> None:
     # No row is rewritten, for the default is a constant: the lock is held for a moment.
-    op.execute("alter table outboxkit.jobs add column handed_over bigint, add column excused integer not null default 0")
+    op.execute(
+        "alter table outboxkit.jobs add column handed_over bigint, add column excused integer not null default 0"
+    )
 
 
 def downgrade() -> None:
