@@ -87,9 +87,7 @@ class Readiness(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """What `/health/ready` says: with status 200 when `status` is `ready`, else with 503.
 
     `mode` is the effective trigger mode; `mode_configured` is false when a mode is set whose variables are
-    missing (the effective mode is then `db`). `signing_keys` says of a worker that checks bearer tokens whether it
-    has the issuer's keys, and is left out by others. `problems` says in words what keeps the process from being
-    ready.
+    missing (the effective mode is then `db`). `problems` says in words what keeps the process from being ready.
     """
 
     status: Literal["ready", "not-ready"]
@@ -99,12 +97,17 @@ class Readiness(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     mode: Literal["db", "http", "cloud-tasks", "none"]
     mode_configured: bool
     authentication: Authentication
-    signing_keys: Literal["fresh", "stale", "none"] | msgspec.UnsetType = msgspec.UNSET
     problems: list[str] = []
 
     def encode(self) -> bytes:
         """The document as JSON in UTF-8."""
         return _ENCODER.encode(self)
+
+
+class WorkerReadiness(Readiness, frozen=True, kw_only=True, rename="camel"):
+    """A worker's: one that checks bearer tokens says whether it has the issuer's keys."""
+
+    signing_keys: Literal["fresh", "stale", "none"] | msgspec.UnsetType = msgspec.UNSET
 
 
 class MalformedTrigger(ValueError):  # noqa: N818  names the message, as every other exception of the kit does

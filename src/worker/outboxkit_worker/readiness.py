@@ -12,7 +12,7 @@ from litestar import HttpMethod, Response, route
 
 from outboxkit import queries
 from outboxkit.migrations import REVISION
-from outboxkit_contracts.messages import Authentication, Health, Readiness
+from outboxkit_contracts.messages import Authentication, Health, WorkerReadiness
 from outboxkit_worker.draining import Draining
 from outboxkit_worker.settings import WorkerSettings
 
@@ -57,7 +57,7 @@ class HealthRoutes:
         """Alive; says nothing about the database."""
         return Health("ok", SERVICE, round(monotonic() - self._started, 3), datetime.now(UTC))
 
-    async def readiness(self) -> Readiness:
+    async def readiness(self) -> WorkerReadiness:
         """Whether the worker can take work, and in words why not.
 
         An issuer that is away makes no worker unready: it takes work with the keys that it has, with the secret and from its
@@ -73,7 +73,7 @@ class HealthRoutes:
         if self._draining.begun:
             problems.append("The worker is shutting down.")
         mode = self._settings.mode if self.service is None else self.service.mode.known
-        return Readiness(
+        return WorkerReadiness(
             status="not-ready" if problems else "ready",
             service=SERVICE,
             database="up" if up else "down",

@@ -21,14 +21,18 @@ from outboxkit_contracts import (
     Health,
     Problem,
     ProblemType,
-    Readiness,
     Trigger,
+    WorkerReadiness,
     headers,
     parse_trigger,
 )
 from outboxkit_contracts import document as protocol
 
-ANSWERED: dict[str, type[Answer | Health | Readiness]] = {"Answer": Answer, "Health": Health, "Readiness": Readiness}
+ANSWERED: dict[str, type[Answer | Health | WorkerReadiness]] = {
+    "Answer": Answer,
+    "Health": Health,
+    "Readiness": WorkerReadiness,
+}
 STRUCTS: dict[str, type[msgspec.Struct]] = {**ANSWERED, "Trigger": Trigger, "Problem": Problem}
 
 
