@@ -1,7 +1,7 @@
 import datetime as dt
 import itertools
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from outboxkit_reports.charts.growth import spread
@@ -27,6 +27,7 @@ def test_linear_ticks_are_round() -> None:
 
 
 @given(SIZES, SIZES)
+@example(1e-13, 1.0000000000000002e-13)
 def test_log_ticks_span_the_range(one: float, other: float) -> None:
     """For any prices that can be uploaded the axis covers the line, with a handful of labels above zero."""
     low, high = min(one, other), max(one, other)

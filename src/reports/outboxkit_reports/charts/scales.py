@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 
 from outboxkit_reports import formats
 
+_ROUNDING: Final = 1e-12
 _MONTH_STEPS: Final = (1, 2, 3, 6, 12, 24, 60, 120, 240, 600, 1200)
 
 
@@ -37,8 +38,11 @@ class Scale(NamedTuple):
 
 
 def linear_ticks(low: float, high: float, *, most: int = 6) -> list[float]:
-    """Multiples of 1, 2 or 5 times a power of ten, from the last one up to low to the first one from high."""
-    if high <= low:
+    """Multiples of 1, 2 or 5 times a power of ten, from the last one up to low to the first one from high.
+
+    A range that is nothing but the rounding of its ends counts as none, and gets an extent.
+    """
+    if high - low <= _ROUNDING * abs(low):
         high = low + (abs(low) or 1.0)
     rough = (high - low) / max(most - 1, 1)
     power = 10.0 ** math.floor(math.log10(rough))
