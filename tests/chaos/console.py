@@ -60,6 +60,10 @@ class Console:
         """How many calls have failed since `failing`."""
         return MANY - (await self._http("GET", "/faults"))["calls"][method]["times"]
 
+    async def ready(self) -> None:
+        """Returns when calls are answered."""
+        await self._grpc(lambda client: client.get_queue(name=PATH, timeout=ANSWERED_WITHIN))
+
     async def rotate_key(self) -> None:
         """Sign with a new key from now on."""
         await self._http("POST", "/keys/rotate")

@@ -51,6 +51,7 @@ async def freeze_google(scene: Scene, step: Step) -> bool:
     """SIGSTOP until a relay has given up waiting for an answer, then SIGCONT: what was asked is done late."""
     [google] = scene.fleet.of("google")
     async with scene.modes.held(CLOUD_TASKS):
+        await scene.console.ready()  # one that is only starting would refuse, not keep anybody waiting
         google.freeze()
         try:
             await asyncio.sleep(DELIVERY + step.hold)

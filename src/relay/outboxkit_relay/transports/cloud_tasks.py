@@ -19,7 +19,7 @@ from outboxkit_contracts.messages import encode_trigger
 from outboxkit_relay.task_names import QueueName
 from outboxkit_relay.transports import Custody, Outcome
 from outboxkit_relay.transports.grpc_errors import judge_error
-from outboxkit_relay.transports.task_creation import Creation
+from outboxkit_relay.transports.task_creation import BEYOND, Creation
 from outboxkit_relay.triggers import Trigger
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ class CloudTasksTransport:
 
         try:
             name = self._pattern.queue.task(trigger.job_id, trigger.previous)
-            task = await client.get_task(name=name, retry=None, timeout=self._deadline)
+            task = await client.get_task(name=name, retry=None, timeout=self._deadline + BEYOND)
         except NotFound:
             return None
         except PermissionDenied:

@@ -70,4 +70,7 @@ async def target(request: pytest.FixtureRequest) -> AsyncIterator[Target]:
         request.applymarker(pytest.mark.xfail(strict=True, reason=reason))
         patience = SHORT_PATIENCE
     async with connected("emulator", address, patience=patience) as made:
-        yield made
+        try:
+            yield made
+        finally:
+            await made.leave_nothing()

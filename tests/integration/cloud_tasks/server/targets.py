@@ -4,11 +4,12 @@ import inspect
 import itertools
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 import grpc
+from google.api_core.exceptions import NotFound
 from google.cloud import tasks_v2
 from google.cloud.tasks_v2.services.cloud_tasks.transports import CloudTasksGrpcAsyncIOTransport
 from google.protobuf import timestamp_pb2
@@ -72,12 +73,21 @@ class Target:
     client: tasks_v2.CloudTasksAsyncClient
     patience: float
     """Seconds to wait for what should happen."""
+    queues: list[str] = field(default_factory=list)
+    """Those that were made."""
 
     async def new_queue(self, **settings: Any) -> str:
         """Make a queue that no other test uses."""
         queue = f"{LOCATION}/queues/q-{next(_numbers)}-{time.time_ns()}"
         await self.client.create_queue(parent=LOCATION, queue={"name": queue, **settings})
+        self.queues.append(queue)
         return queue
+
+    async def leave_nothing(self) -> None:
+        """Delete the queues: what stands in them would be sent to whoever gets the worker's port next."""
+        for queue in self.queues:
+            with suppress(NotFound):
+                await self.client.delete_queue(name=queue)
 
     async def create(self, queue: str, worker: Worker, *, name: str | None = None, **fields: Any) -> tasks_v2.Task:
         """Make a task that calls the worker; `http` is what its request has besides the URL."""
