@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-import importlib.util
 import logging
 from typing import TYPE_CHECKING, Final
 
@@ -15,16 +14,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 # Importing it takes most of a second, and 64 MiB: in a thread, and in this mode alone.
-_LIBRARY: Final = "google.cloud.tasks_v2"
 _AIO: Final = "google.cloud.tasks_v2.services.cloud_tasks.transports.grpc_asyncio"
-
-
-def is_installed() -> bool:
-    """Whether the extra cloud-tasks is there; imports nothing big."""
-    try:
-        return importlib.util.find_spec(_LIBRARY) is not None
-    except ModuleNotFoundError:  # not even google.cloud
-        return False
 
 
 class CloudTasksConnection:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-import importlib.util
 import logging
 import os
 import threading
@@ -41,14 +40,6 @@ CHANNEL_OPTIONS: Final = (
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 0),
 )
-
-
-def is_installed() -> bool:
-    """Whether google-auth is there; imports nothing big."""
-    try:
-        return importlib.util.find_spec("google.auth") is not None
-    except ModuleNotFoundError:  # not even google
-        return False
 
 
 class CredentialsError(Exception):

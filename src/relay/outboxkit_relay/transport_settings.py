@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Mapping
 from typing import Annotated, Final
 
@@ -20,7 +21,6 @@ from outboxkit.settings import (
     variables,
     whole,
 )
-from outboxkit_relay import cloud_tasks, credentials
 from outboxkit_relay.routes import Route, read_routes, read_worker_url
 from outboxkit_relay.task_names import (
     QueueName,
@@ -202,11 +202,11 @@ class TransportSettings(msgspec.Struct, frozen=True, kw_only=True):
     def missing(self, mode: Mode) -> list[str]:
         """What keeps this relay from working in `mode`, a line for each variable; empty when nothing does."""
         found = [line for name, line in self.malformed.items() if name in _NEEDED.get(mode, ())]
-        if mode is Mode.HTTP and self.trigger_oidc != "off" and not credentials.is_installed():
+        if mode is Mode.HTTP and self.trigger_oidc != "off" and not _is_installed("google.auth"):
             found.append(
                 "google-auth is not installed, and WORKER_TRIGGER_OIDC needs it: pip install 'outboxkit[cloud-tasks]'"
             )
-        if mode is Mode.CLOUD_TASKS and not cloud_tasks.is_installed():
+        if mode is Mode.CLOUD_TASKS and not _is_installed("google.cloud.tasks_v2"):
             found.append("google-cloud-tasks is not installed: pip install 'outboxkit[cloud-tasks]'")
         if mode is Mode.CLOUD_TASKS and self.task_account is not None and self.emulator is None:
             found += [
@@ -248,3 +248,11 @@ class TransportSettings(msgspec.Struct, frozen=True, kw_only=True):
                 "neither WORKER_TASK_SERVICE_ACCOUNT nor WORKER_TRIGGER_SECRET is set: tasks carry no credentials"
             )
         return found
+
+
+def _is_installed(module: str) -> bool:
+    """Whether a module of the extra cloud-tasks is there; imports nothing big."""
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # not even the package that it is in
+        return False
